@@ -1,0 +1,123 @@
+"""Run one study from the command line: ``python experiments/train.py --help``.
+
+The only module of the project that knows Hydra. It turns the composed configuration
+into `jaxfin.config.StudyConfig` and calls `jaxfin.study.run_study`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jaxfin.config import StudyConfig
+from jaxfin.errors import ConfigError, JaxfinError, nearest
+from jaxfin.fit.compilation_cache import enable_compilation_cache
+from jaxfin.study import run_study
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+GROUPS = ("model", "data", "fit")
+USAGE_ERROR = 2
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(config: DictConfig) -> None:
+    """Run the study Hydra composed."""
+    directory = HydraConfig.get().runtime.output_dir
+    try:
+        run_study(study_config(config), directory=directory, resume=config.resume)
+    except JaxfinError as error:
+        fail(error, trace=config.trace)
+    print(f"run directory: {directory}")
+
+
+def study_config(config: DictConfig) -> StudyConfig:
+    """The library's configuration from Hydra's: groups become names and options."""
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    for entry_point_only in ("resume", "trace"):
+        plain.pop(entry_point_only)
+    for group in ("model", "data"):
+        options = plain.pop(group)
+        plain[group] = options.pop("name")
+        plain[f"{group}_options"] = options
+    return StudyConfig.from_dict(plain)
+
+
+def check_overrides(arguments: list[str]) -> None:
+    """Refuse a misspelt group choice or key, naming the nearest one, before Hydra.
+
+    Hydra's own message lists no alternatives for keys, and with a leading + it would
+    accept any.
+    """
+    overrides = OverridesParser.create().parse_overrides(
+        [argument for argument in arguments if "=" in argument and argument[0] != "-"]
+    )
+    chosen: dict[str, list[str]] = {}
+    for override in overrides:
+        if override.key_or_group in GROUPS:
+            group = override.key_or_group
+            known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            chosen[group] = _values(override)
+            for name in chosen[group]:
+                if name not in known:
+                    raise ConfigError(f"{group}={name} is unknown: {nearest(name, known)}")
+    known_keys = _keys(chosen)
+    for override in overrides:
+        key = override.key_or_group
+        if key in GROUPS or key.split(".")[0] == "hydra":
+            continue
+        if key not in known_keys:
+            raise ConfigError(f"{key} is unknown: {nearest(key, known_keys)}")
+
+
+def _values(override: Any) -> list[str]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [str(override.value())]
+
+
+def _keys(chosen: dict[str, list[str]]) -> set[str]:
+    """Dotted names of every setting under any combination of the chosen groups."""
+    keys: set[str] = set()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for group, names in {"model": [], **chosen}.items():
+            for name in names or [None]:
+                overrides = [] if name is None else [f"{group}={name}"]
+                plain = OmegaConf.to_container(compose("config", overrides))
+                keys |= set(_flat(plain))
+    return keys
+
+
+def _flat(tree: Any, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in tree.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            names += _flat(value, f"{prefix}{key}.")
+    return names
+
+
+def fail(error: Exception, *, trace: bool = False) -> None:
+    """Say what is wrong in one line and exit; with ``trace`` show where."""
+    if trace:
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)
+
+
+if __name__ == "__main__":
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    try:
+        check_overrides(sys.argv[1:])
+    except (ConfigError, OmegaConfBaseException) as error:
+        fail(error)
+    enable_compilation_cache()
+    main()

@@ -1,0 +1,1 @@
+"""Deep asset pricing research kernel: fit, forecast, judge, out of sample."""

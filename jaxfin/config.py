@@ -1,0 +1,73 @@
+"""What determines a study's numbers, as plain dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jaxfin.errors import ConfigError, nearest
+from jaxfin.evaluate.judgement import PortfolioConfig
+from jaxfin.fit.engine import FitConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowsConfig:
+    """Lengths of the rolling splits, in periods; see `windows.rolling_windows`."""
+
+    train: int = 240
+    valid: int = 48
+    test: int = 12
+    step: int = 12
+    expanding: bool = False
+    embargo: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """All that determines a study's numbers.
+
+    Attributes:
+      model: a name of `methods.catalog.CATALOG`.
+      K: latent factors; None is the model's default.
+      model_options: keywords of the model's factory, such as ``{"lookback": 24}``.
+      data: a name of `data.sources.SOURCES`; ignored if a dataset is given.
+      data_options: keywords of the source.
+      windows, fit, portfolio: see their classes.
+      seed: of the study: batch order and the seeds of all lanes follow from it.
+    """
+
+    model: str = "seqlat"
+    K: int | None = None
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: str = "french"
+    data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    windows: WindowsConfig = WindowsConfig()
+    fit: FitConfig = FitConfig()
+    portfolio: PortfolioConfig = PortfolioConfig()
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, lists for tuples: what config.yaml holds."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> StudyConfig:
+        """Inverse of `to_dict`; an unknown key is an error naming the nearest one."""
+        return _from_dict(StudyConfig, content, "")
+
+
+def _from_dict(kind: Any, content: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in fields:
+            raise ConfigError(f"{prefix}{key} is unknown: {nearest(key, fields)}")
+        default = fields[key].default
+        if dataclasses.is_dataclass(default):
+            value = _from_dict(type(default), value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[key] = value
+    return kind(**values)

@@ -1,0 +1,1 @@
+"""Panels: the contract, transforms, simulators and packaged sources."""

@@ -1,0 +1,96 @@
+"""Real data that comes with an installed package: no download, no account."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from linearmodels.datasets import french as french_library
+
+from jaxfin.data.characteristics import WINDOW, price_characteristics
+from jaxfin.data.panel import Dataset, PanelLabels, make_panel
+from jaxfin.data.transforms import next_period_returns
+from jaxfin.errors import DataError
+
+_FACTORS = ["MktRF", "SMB", "HML", "Mom"]
+_RISK_FREE = "RF"
+
+
+def french() -> Dataset:
+    """Thirty US portfolios of Ken French's library, monthly, with four factors.
+
+    The file (linearmodels.datasets.french) holds the raw simple returns of 12
+    industries and 18 portfolios sorted on size with value or momentum, MktRF, SMB, HML,
+    Mom and RF, all earned over the month of their row. Row t of the panel is the end of
+    month t:
+
+      characteristics[t]  `price_characteristics` of returns of months <= t, on the
+                          market MktRF + RF
+      excess_returns[t]   portfolio return of month t+1 minus RF of month t+1
+      factors[t]          MktRF, SMB, HML, Mom of month t+1; 0 in the last row
+      risk_free[t]        RF of month t+1; in the last row that of month t
+
+    The first months, from which no 36 months can be looked back upon, are dropped. The
+    last row has no return: it is forecast and not scored. No portfolio ever leaves, no
+    value is missing, and market values are unknown (``size=None``).
+
+    Raises:
+      DataError: the installed file has missing values or codes.
+    """
+    table = french_library.load().set_index("dates")
+    table.index = pd.DatetimeIndex(table.index) + pd.offsets.MonthEnd(0)
+    _check(table)
+    risk_free = table[_RISK_FREE]
+    returns = table.drop(columns=[*_FACTORS, _RISK_FREE])
+    characteristics, names = price_characteristics(
+        returns, table["MktRF"] + risk_free, risk_free
+    )
+    excess = returns.sub(risk_free, axis=0).to_numpy()
+    start = WINDOW - 1
+    panel = make_panel(
+        characteristics[start:],
+        next_period_returns(excess)[start:],
+        np.ones(excess[start:].shape, bool),
+        risk_free=risk_free.shift(-1).ffill().to_numpy()[start:],
+        factors=next_period_returns(table[_FACTORS].to_numpy())[start:],
+    )
+    dates = pd.DatetimeIndex(table.index)
+    labels = PanelLabels(
+        dates=dates[start:],
+        assets=tuple(returns.columns),
+        characteristics=tuple(names),
+        factors=tuple(_FACTORS),
+        periods_per_year=12,
+    )
+    notes = (
+        f"The first {start} months ({dates[0]:%Y-%m} to {dates[start - 1]:%Y-%m}) are "
+        f"dropped: characteristics look back on {WINDOW} months.",
+        f"The last row ({dates[-1]:%Y-%m}) has no return yet: it is forecast and not "
+        "scored. The risk-free rate of its month to come is not in the file; that of "
+        "the month before is carried forward, and its factors are 0.",
+        "The 30 assets are portfolios, not stocks: their returns are diversified, none "
+        "of them ever leaves, and R2 is far above what single stocks give.",
+        "The 12 industries and the 18 sorted portfolios (size with value, size with "
+        "momentum) hold the same stocks: the assets overlap and errors are correlated "
+        "across them.",
+        "Market values are not in the file: value weights are not available.",
+        "One vintage of the library, as linearmodels ships it: the library revises its "
+        "history, and this is not what was known at each date.",
+    )
+    return Dataset("french", panel, labels, notes)
+
+
+def _check(table: pd.DataFrame) -> None:
+    months = pd.period_range(table.index[0], table.index[-1], freq="M")
+    if not pd.DatetimeIndex(table.index).to_period("M").equals(months):
+        raise DataError(
+            f"the installed file has {len(table)} rows for {len(months)} months: "
+            "reinstall linearmodels >= 6.1."
+        )
+    bad = table.isna() | (table < -1)  # the library writes -99.99 for missing
+    if bad.to_numpy().any():
+        row, column = np.argwhere(bad.to_numpy())[0]
+        raise DataError(
+            f"the installed file has {table.iat[row, column]} for "
+            f"{table.columns[column]} in {table.index[row]:%Y-%m}: reinstall "
+            "linearmodels >= 6.1."
+        )

@@ -1,0 +1,174 @@
+"""The panel every method sees, and its labels.
+
+Row t is the decision made at the end of period t. What is known then sits in row t
+(``characteristics``, ``universe``, ``asset``, ``size``, ``risk_free``, ``macro``); what
+happens over (t, t+1] sits in row t too (``excess_returns``, ``observed``, ``factors``,
+``managed``), so a forecast at row t may read those only up to row t-1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+
+from jaxfin.data.transforms import managed_portfolios, rank_scale
+from jaxfin.errors import DataError
+
+
+class ManagedPortfolios(NamedTuple):
+    """Characteristic-managed portfolio returns of `transforms.managed_portfolios`."""
+
+    returns: (
+        Array  # (T, P+1), the constant first; realised over (t, t+1]; 0 if undefined
+    )
+    observed: Array  # (T,) bool, at least one return was observed
+    condition: Array  # (T,) condition number of Z'Z; inf where singular
+
+
+class Panel(NamedTuple):
+    """T periods, N asset slots, P characteristics; see the module on timing."""
+
+    characteristics: Array  # (T, N, P) rank-scaled to (-1, 1) per date, or as given
+    excess_returns: Array  # (T, N) simple, decimal, over (t, t+1]; 0 where not observed
+    universe: Array  # (T, N) bool, may be forecast and held at t
+    observed: Array  # (T, N) bool, the return over (t, t+1] was realised
+    asset: Array  # (T, N) int32 asset id in a slot, -1 where the slot is empty
+    size: Array | None  # (T, N) market value at t; None = unknown
+    risk_free: Array  # (T,) rate earned over (t, t+1], known at t
+    macro: Array  # (T, Q) known at t
+    factors: Array  # (T, G) realised over (t, t+1]
+    managed: ManagedPortfolios  # (T, P+1) kind="ols", realised over (t, t+1]
+
+
+class PanelLabels(NamedTuple):
+    """What the numbers are called; host only."""
+
+    dates: pd.DatetimeIndex  # (T,) end of period t
+    assets: Sequence[str]  # name of each asset id
+    characteristics: Sequence[str]  # (P,)
+    factors: Sequence[str]  # (G,)
+    periods_per_year: int
+    risk_free_known: bool = True  # False: taken as zero, returns are then raw
+
+
+class Truth(NamedTuple):
+    """What a simulator knows and no method may see: arrays aligned with the panel."""
+
+    expected: np.ndarray  # (T, N) E[r | everything known at t, true parameters]
+    systematic: np.ndarray  # (T, N) beta_t' f_{t+1} with the true factors
+    betas: np.ndarray  # (T, N, K)
+    factors: np.ndarray  # (T, K)
+
+
+class Dataset(NamedTuple):
+    """A panel with its labels, where it came from, and what was noticed on the way."""
+
+    name: str
+    panel: Panel
+    labels: PanelLabels
+    notes: tuple[str, ...] = ()
+    truth: Truth | None = None
+
+
+def make_panel(
+    characteristics: np.ndarray,
+    excess_returns: np.ndarray,
+    universe: np.ndarray,
+    *,
+    asset: np.ndarray | None = None,
+    size: np.ndarray | None = None,
+    risk_free: np.ndarray | None = None,
+    macro: np.ndarray | None = None,
+    factors: np.ndarray | None = None,
+    scale: bool = True,
+    dtype: Any = np.float32,
+) -> Panel:
+    """Panel from dense arrays that are already aligned (row t as in the module).
+
+    Args:
+      characteristics: (T, N, P) known at t, raw units. NaN = missing: the asset takes
+        the cross-sectional median of the date (0 after rank scaling).
+      excess_returns: (T, N) over (t, t+1], NaN = not observed. Never imputed.
+      universe: (T, N) bool, known at t.
+      asset: (T, N) int id per slot; default: slot n holds asset n throughout.
+      size: (T, N) market value, NaN allowed outside the universe.
+      risk_free: (T,) over (t, t+1]; default zero.
+      macro: (T, Q) known at t. factors: (T, G) realised over (t, t+1], NaN in rows
+        not yet realised becomes 0.
+      scale: rank-scale the characteristics; False keeps their units (missing is then
+        the median of the date).
+      dtype: of the arrays kept; managed portfolios are computed in float64.
+
+    Raises:
+      DataError: shapes disagree, a value is infinite, or a period has no universe.
+    """
+    periods, slots, _ = characteristics.shape
+    universe = np.asarray(universe, bool)
+    for name, array in {"excess_returns": excess_returns, "universe": universe}.items():
+        if array.shape != (periods, slots):
+            raise DataError(
+                f"{name} has shape {array.shape}, characteristics imply "
+                f"{(periods, slots)}: bring both to (periods, assets)."
+            )
+    arrays = {"characteristics": characteristics, "excess_returns": excess_returns}
+    for name, array in arrays.items():
+        where = np.argwhere(np.isinf(array))
+        if where.size:
+            raise DataError(
+                f"{name} is infinite at index {tuple(int(i) for i in where[0])}: "
+                "replace it by NaN (missing) or a number."
+            )
+    empty = np.flatnonzero(~universe.any(axis=1))
+    if empty.size:
+        raise DataError(
+            f"period {int(empty[0])} has an empty universe: drop the period or "
+            "give it at least one asset."
+        )
+    if asset is None:
+        asset = np.broadcast_to(np.arange(slots, dtype=np.int32), (periods, slots))
+    observed = ~np.isnan(excess_returns)
+    returns = np.where(observed, excess_returns, 0.0)
+    scaled = rank_scale(characteristics, universe, ranks=scale)
+    managed = managed_portfolios(scaled, returns, universe & observed)
+
+    def keep(array: np.ndarray | None, columns: int) -> Array:
+        array = np.zeros((periods, columns)) if array is None else array
+        return jnp.asarray(np.nan_to_num(array), dtype)
+
+    return Panel(
+        characteristics=jnp.asarray(scaled, dtype),
+        excess_returns=jnp.asarray(returns, dtype),
+        universe=jnp.asarray(universe),
+        observed=jnp.asarray(observed),
+        asset=jnp.asarray(asset, jnp.int32),
+        size=None if size is None else keep(size, slots),
+        risk_free=keep(risk_free, 1)
+        if risk_free is not None
+        else jnp.zeros(periods, dtype),
+        macro=keep(macro, 0),
+        factors=keep(factors, 0),
+        managed=ManagedPortfolios(
+            jnp.asarray(managed.returns, dtype),
+            jnp.asarray(managed.observed),
+            jnp.asarray(managed.condition, dtype),
+        ),
+    )
+
+
+def fingerprint(panel: Panel) -> str:
+    """SHA-256 over every array of the panel: two runs on the same data agree on it."""
+    digest = hashlib.sha256()
+    for name, value in panel._asdict().items():
+        leaves = value if isinstance(value, tuple) else (value,)
+        for leaf in leaves:
+            if leaf is not None:
+                array = np.asarray(leaf)
+                digest.update(f"{name}{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

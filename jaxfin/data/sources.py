@@ -1,0 +1,29 @@
+"""The data a user can name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxfin.data.packaged import french
+from jaxfin.data.panel import Dataset
+from jaxfin.data.simulate import simulate
+from jaxfin.errors import ConfigError, nearest
+from jaxfin.options import checked_options, default_options
+
+SOURCES: Mapping[str, Callable[..., Dataset]] = {
+    "french": french,
+    "simulated": simulate,
+}
+
+
+def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
+    """Dataset of a source's name; ``options`` are keywords of its function.
+
+    Raises:
+      ConfigError: unknown source or option, with the nearest known one.
+    """
+    if name not in SOURCES:
+        raise ConfigError(f"data={name} is unknown: {nearest(name, SOURCES)}")
+    known = default_options(SOURCES[name])
+    return SOURCES[name](**checked_options(options or {}, known, prefix="data."))

@@ -1,0 +1,39 @@
+"""Domain errors: each message names the value, the row or key, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class JaxfinError(Exception):
+    """Base of every error a user can cause and mend."""
+
+
+class ConfigError(JaxfinError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(JaxfinError):
+    """A panel or its source cannot be used as it is."""
+
+
+class WindowError(JaxfinError):
+    """The sample is too short, or the windows overlap where they must not."""
+
+
+class ResumeError(JaxfinError):
+    """A run directory belongs to another study, or its checkpoint is unusable."""
+
+
+class FitError(JaxfinError):
+    """No lane of a study produced a usable fit."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Sentence naming the closest known spelling, or all of them if none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known: " + ", ".join(known)

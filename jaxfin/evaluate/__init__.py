@@ -1,0 +1,1 @@
+"""Judgement: R2 family and portfolio performance."""

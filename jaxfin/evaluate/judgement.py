@@ -1,0 +1,298 @@
+"""One study's forecasts judged: R2 family, sorts, costs, and the oracle where known."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxfin.data.panel import Dataset, Panel, PanelLabels
+from jaxfin.data.simulate import oracle_r2
+from jaxfin.errors import ConfigError
+from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
+from jaxfin.evaluate.performance import performance
+from jaxfin.evaluate.r2 import (
+    assert_within_bound,
+    managed_fit,
+    r2_by_label,
+    r2_from_sums,
+    r2_upper_bound,
+    squared_error,
+    squared_return,
+)
+from jaxfin.forecasts import Forecasts
+from jaxfin.portfolio.holding import LegSeries, leg_series, long_short
+from jaxfin.portfolio.sorts import leg_weights, quantile, quantile_count
+
+UNITS = {
+    "r2": "share of the uncentred sum of squares, 1 = perfect, 0 = a forecast of zero",
+    "r2.total": "contemporaneous fit beta_t'f_{t+1}, not a forecast",
+    "r2.predictive": "beta_t'lambda_t, lambda_t the mean of factors realised by t",
+    "r2.*.r": "individual assets",
+    "r2.*.x": "characteristic-managed portfolios (Z'Z)^+ Z'r, constant included",
+    "r2_seeds": "mean and sd (ddof=1) over single seeds, not ensembles",
+    "r2_bound": "mean over seeds of the R2 that no factors can exceed given its betas",
+    "rank_ic": "Spearman correlation of forecast and realised return, per period",
+    "portfolios.*.mean": "per year, decimal, excess of the risk-free rate",
+    "portfolios.*.volatility": "per year, decimal",
+    "portfolios.*.sharpe": "annualised mean / sd (ddof=1)",
+    "portfolios.*.turnover": "units traded per period; opening trade counted, no 1/2",
+    "portfolios.*.max_drawdown": "share of the peak of compounded gross excess returns",
+    "oracle": "what the simulator's true betas and factors reach on the same rows",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PortfolioConfig:
+    """How forecasts are sorted and what trading costs.
+
+    Attributes:
+      quantiles: buckets; None = 10, or 5 where a decile of the first test decision's
+        universe would hold fewer than 5 assets.
+      cost: per unit traded, decimal (0.003 = 30 basis points).
+    """
+
+    quantiles: int | None = None
+    cost: float = 0.003
+
+    def __post_init__(self) -> None:
+        """Reject values no sort can use."""
+        if self.quantiles is not None and self.quantiles < 2:
+            raise ConfigError(f"portfolio.quantiles={self.quantiles}: at least 2.")
+        if not 0 <= self.cost < 1:
+            raise ConfigError(
+                f"portfolio.cost={self.cost}: a rate per unit traded, 0.003 is 30 bp."
+            )
+
+
+class Judgement(NamedTuple):
+    """Numbers of one study; frames are indexed as their fields say."""
+
+    metrics: dict[str, Any]  # nested, see UNITS
+    r2_by_year: (
+        pd.DataFrame
+    )  # year of the realised return x (total_r, predictive_r, ..)
+    portfolios: pd.DataFrame  # one row per decision date and portfolio
+    quantile: np.ndarray  # (R, N) bucket of each asset at each decision, 0 = none
+
+
+def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Judgement:
+    """Judge out-of-sample forecasts on the rows whose return is realised.
+
+    A row without any forecast (every lane of its window diverged) and the panel's last
+    row (not realised yet) are not scored; the portfolio holds nothing in the first case
+    and shows its weights' turnover in the second.
+
+    Raises:
+      BoundError: a member's total R2 exceeds least squares on its own betas.
+    """
+    panel, labels = dataset.panel, dataset.labels
+    rows = forecasts.rows
+    realised = rows < len(labels.dates) - 1
+    universe = np.asarray(panel.universe)[rows]
+    has_forecast = ~np.isnan(forecasts.forecast[:, 0])
+    scored = realised & has_forecast
+    mask = universe & np.asarray(panel.observed)[rows] & scored[:, None]
+    returns = np.asarray(panel.excess_returns)[rows]
+    years = np.asarray(labels.dates.year)[np.minimum(rows + 1, len(labels.dates) - 1)]
+
+    sums = _error_sums(panel, forecasts, returns, mask, scored)
+    metrics: dict[str, Any] = {
+        "r2": _nested(
+            {key: r2_from_sums(*pair) for key, pair in sums.ensemble.items()}
+        ),
+        "r2_seeds": _nested(
+            {key: _mean_sd(_member_r2(*pair)) for key, pair in sums.members.items()}
+        ),
+    }
+    if forecasts.least_squares_sse is not None:
+        metrics["r2_bound"] = _bound(forecasts, sums, scored)
+    ic = rank_ic_summary(rank_ic(forecasts.forecast, returns, mask))
+    metrics["rank_ic"] = ic._asdict()
+
+    count = config.quantiles or quantile_count(universe[0])
+    buckets = np.asarray(
+        jax.vmap(quantile, (0, 0, None))(
+            jnp.asarray(forecasts.forecast), jnp.asarray(universe), count
+        )
+    )
+    series = _portfolios(panel, rows, buckets, count, config.cost)
+    metrics["portfolios"] = {
+        weighting: "n/a: the panel has no market values"
+        if legs is None
+        else {
+            name: performance(leg, labels.periods_per_year, scored)._asdict()
+            for name, leg in legs.items()
+        }
+        for weighting, legs in series.items()
+    }
+    if dataset.truth is not None:
+        metrics["oracle"] = oracle_r2(dataset.truth, panel, rows[scored])
+    metrics["sample"] = {
+        "first_decision": str(labels.dates[rows[0]].date()),
+        "last_decision": str(labels.dates[rows[-1]].date()),
+        "scored_periods": int(scored.sum()),
+        "periods_without_forecast": int((~has_forecast).sum()),
+        "scored_asset_periods": int(mask.sum()),
+        "quantiles": count,
+        "cost_per_unit_traded": config.cost,
+        "risk_free": "subtracted"
+        if labels.risk_free_known
+        else "unknown, taken as zero",
+    }
+    metrics["units"] = UNITS
+    by_year = pd.DataFrame(
+        {
+            "_".join(key): r2_by_label(sse[scored], sst[scored], years[scored])
+            for key, (sse, sst) in sums.ensemble.items()
+        }
+    ).astype(float)
+    by_year.index.name = "year"
+    return Judgement(
+        metrics, by_year, _series_frame(labels, rows, series, scored), buckets
+    )
+
+
+class _Sums(NamedTuple):
+    ensemble: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # sse (R,), sst (R,)
+    members: dict[
+        tuple[str, str], tuple[np.ndarray, np.ndarray]
+    ]  # sse (S, R), sst (R,)
+
+
+def _error_sums(
+    panel: Panel,
+    forecasts: Forecasts,
+    returns: np.ndarray,
+    mask: np.ndarray,
+    scored: np.ndarray,
+) -> _Sums:
+    """Squared errors by row for total and predictive, r and x."""
+    rows = forecasts.rows
+    managed = np.asarray(panel.managed.returns, np.float64)[rows]
+    row_mask = (np.asarray(panel.managed.observed)[rows] & scored)[:, None]
+    sst_r = squared_return(returns, mask)
+    sst_x = squared_return(managed, row_mask)
+    ensemble, members = {}, {}
+    kinds = {
+        "total": (forecasts.fitted, forecasts.member_fitted),
+        "predictive": (forecasts.forecast, forecasts.member_forecast),
+    }
+    for kind, (mean, single) in kinds.items():
+        if mean is None or single is None:
+            continue
+        together = np.concatenate([mean[None], single])
+        error_r = squared_error(returns, together, mask)
+        # A row no member survived is outside the mask: any number will do there.
+        fit_x = managed_fit(
+            np.asarray(panel.characteristics)[rows], np.nan_to_num(together), mask
+        )
+        error_x = squared_error(managed, fit_x, row_mask)
+        missing = np.isnan(together[:, :, 0]) & scored
+        for side, error, sst in (("r", error_r, sst_r), ("x", error_x, sst_x)):
+            error = np.where(missing, np.nan, error)
+            ensemble[kind, side] = (error[0], sst)
+            members[kind, side] = (error[1:], sst)
+    return _Sums(ensemble, members)
+
+
+def _member_r2(sse: np.ndarray, sst: np.ndarray) -> np.ndarray:
+    """(S,) R2 of each member over the rows whose window it survived; NaN if none."""
+    alive = ~np.isnan(sse)
+    return np.array(
+        [r2_from_sums(e[a], sst[a]) for e, a in zip(sse, alive, strict=True)], float
+    )
+
+
+def _bound(
+    forecasts: Forecasts, sums: _Sums, scored: np.ndarray
+) -> dict[str, dict[str, float]]:
+    assert forecasts.least_squares_sse is not None
+    sse, sst = sums.members["total", "r"]
+    least = np.where(np.isnan(sse), np.nan, forecasts.least_squares_sse)
+    least = np.where(scored, least, 0.0)
+    bounds = []
+    for member, (error, best) in enumerate(zip(sse, least, strict=True)):
+        alive = ~np.isnan(error)
+        if alive.any():
+            bound = r2_upper_bound(best[alive], sst[alive])
+            total = r2_from_sums(error[alive], sst[alive])
+            assert_within_bound(total, bound, f"seed {member}")
+            bounds.append(float(bound))
+    return {"total": {"r": float(np.mean(bounds)) if bounds else float("nan")}}
+
+
+def _mean_sd(values: np.ndarray) -> dict[str, float]:
+    values = values[~np.isnan(values)]
+    return {
+        "mean": float(values.mean()) if values.size else float("nan"),
+        "sd": float(values.std(ddof=1)) if values.size > 1 else float("nan"),
+        "seeds": int(values.size),
+    }
+
+
+def _nested(flat: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {}
+    for (outer, inner), value in flat.items():
+        nested.setdefault(outer, {})[inner] = (
+            value if isinstance(value, dict) else float(value)
+        )
+    return nested
+
+
+def _portfolios(
+    panel: Panel, rows: np.ndarray, buckets: np.ndarray, count: int, cost: float
+) -> dict[str, dict[str, LegSeries] | None]:
+    """Long, short and long-short series per weighting; None where sizes are unknown."""
+    taken = jnp.asarray(rows)
+    market = (
+        panel.asset[taken],
+        panel.excess_returns[taken],
+        panel.observed[taken],
+        panel.risk_free[taken],
+        cost,
+    )
+    result: dict[str, dict[str, LegSeries] | None] = {}
+    for weighting in ("equal", "value"):
+        if weighting == "value" and panel.size is None:
+            result[weighting] = None
+            continue
+
+        def leg(which: int, weighting: Any = weighting) -> LegSeries:
+            weights = jax.vmap(
+                lambda bucket, size: leg_weights(
+                    bucket, which, weighting=weighting, size=size
+                )
+            )(jnp.asarray(buckets), None if panel.size is None else panel.size[taken])
+            return leg_series(weights, *market)
+
+        long, short = leg(count), leg(1)
+        result[weighting] = {
+            "long_short": long_short(long, short),
+            "long_only": long,
+            "short_leg": short,
+        }
+    return result
+
+
+def _series_frame(
+    labels: PanelLabels,
+    rows: np.ndarray,
+    series: dict[str, dict[str, LegSeries] | None],
+    scored: np.ndarray,
+) -> pd.DataFrame:
+    """Long frame of portfolio series; returns are NaN where not scored."""
+    frames = []
+    for weighting, legs in series.items():
+        for name, leg in (legs or {}).items():
+            frame = pd.DataFrame({k: np.asarray(v) for k, v in leg._asdict().items()})
+            frame.loc[~scored, ["gross", "net", "unpriced"]] = np.nan
+            frame.insert(0, "portfolio", name)
+            frame.insert(0, "weighting", weighting)
+            frame.insert(0, "date", labels.dates[rows])
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,1 @@
+"""Training: one lane as a pure program, many lanes at once."""

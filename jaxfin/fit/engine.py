@@ -1,0 +1,344 @@
+"""One lane's training as a pure program, and a network as a `Method`.
+
+A lane is one (window, seed, hyperparameter point). The lanes of a window are trained
+together: minibatches of periods are drawn from the study seed, the window and the
+epoch, never from the lane, so that lanes share them and first layers become one wide
+matrix product.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxfin.data.panel import Panel
+from jaxfin.errors import ConfigError
+from jaxfin.fit.method import (
+    ACTIVE,
+    DIVERGED,
+    EXHAUSTED,
+    STOPPED,
+    FitInfo,
+    Fitted,
+    Method,
+)
+from jaxfin.models.network import Network, Phase
+from jaxfin.windows import Windows, rows_between
+
+Hypers = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How lanes are trained; the grid is the product of the three tuples.
+
+    Attributes:
+      seeds: independent initialisations averaged into the ensemble.
+      learning_rate: of Adam.
+      l1: weight on mean |kernel entry|, relative to a loss near 1.
+      dropout: rates in the beta network's hidden layers; () for none at all.
+      max_epochs: passes over the training rows at most.
+      patience: epochs without a better validation score before a lane stops.
+      batch_periods: periods in a minibatch; an epoch's batches are of equal size.
+      chunk_epochs: epochs per call of the compiled program.
+      memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
+    """
+
+    seeds: int = 5
+    learning_rate: tuple[float, ...] = (0.01,)
+    l1: tuple[float, ...] = (0.001, 0.1)
+    dropout: tuple[float, ...] = ()
+    max_epochs: int = 100
+    patience: int = 10
+    batch_periods: int = 64
+    chunk_epochs: int = 10
+    memory_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        """Reject values no fit can use."""
+        for name in (
+            "seeds",
+            "max_epochs",
+            "patience",
+            "batch_periods",
+            "chunk_epochs",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"fit.{name}={getattr(self, name)}: must be at least 1."
+                )
+        if self.memory_gb is not None and self.memory_gb <= 0:
+            raise ConfigError(f"fit.memory_gb={self.memory_gb}: must be positive.")
+        bounds = {
+            "learning_rate": (0.0, 10.0),
+            "l1": (0.0, 1e6),
+            "dropout": (0.0, 0.99),
+        }
+        for name, (low, high) in bounds.items():
+            values = getattr(self, name)
+            if not values and name != "dropout":
+                raise ConfigError(f"fit.{name} is empty: give at least one value.")
+            for value in values:
+                if not low <= value <= high or (name == "learning_rate" and value == 0):
+                    raise ConfigError(
+                        f"fit.{name}={value}: must lie between {low} and {high}."
+                    )
+
+
+class Lane(NamedTuple):
+    """State of one lane: all that is needed to go on."""
+
+    weights: Any
+    statistics: Any
+    optimiser: Any
+    best: Any  # {"weights", "statistics"} with the lowest validation score so far
+    best_score: Array  # ()
+    best_epoch: Array  # () int32
+    wait: Array  # () int32 epochs since the best
+    epoch: Array  # () int32 epochs run
+    status: Array  # () int32
+    phase: Array  # () int32
+    history: Array  # (max_epochs * phases, 2)
+
+
+class LanePrograms(NamedTuple):
+    """Pure functions of one window's lanes (leading axis A) for one network."""
+
+    # (key, panel, window, hyper) -> Lane, for one lane
+    start: Callable[[Array, Panel, Windows, Hypers], Lane]
+    # per phase: (key, panel, window, hypers (A,), lanes (A,), epochs) -> lanes
+    advance: tuple[Callable[[Array, Panel, Windows, Hypers, Lane, int], Lane], ...]
+    # lanes at the end of a phase -> the same at the start of the next
+    next_phase: Callable[[Lane], Lane]
+
+
+def lane_programs(
+    network: Network, config: FitConfig, *, train_length: int, valid_length: int
+) -> LanePrograms:
+    """Training programs of a network.
+
+    Args:
+      network: what is trained.
+      config: epochs, patience and batch size; the grid in it is not read here.
+      train_length: most training rows of any window (static).
+      valid_length: most validation rows of any window (static).
+    """
+    adam = optax.scale_by_adam()
+    batches = -(-train_length // config.batch_periods)
+    batch_size = -(-train_length // batches)
+
+    def training_rows(window: Windows) -> Array:
+        # A lookback that would start before the panel makes a row unusable.
+        reach = jnp.maximum(window.train_start, network.lookback - 1)
+        return rows_between(reach, window.train_stop, train_length)
+
+    def validation_rows(window: Windows) -> Array:
+        reach = jnp.maximum(window.valid_start, network.lookback - 1)
+        return rows_between(reach, window.valid_stop, valid_length)
+
+    def lane_key(key: Array, window: Windows, hyper: Hypers) -> Array:
+        key = jax.random.fold_in(key, window.test_start)
+        return jax.random.fold_in(key, hyper["seed"])
+
+    def start(key: Array, panel: Panel, window: Windows, hyper: Hypers) -> Lane:
+        params = network.init(
+            lane_key(key, window, hyper), panel, training_rows(window)
+        )
+        rows = config.max_epochs * len(network.phases)
+        dtype = panel.characteristics.dtype
+        return Lane(
+            weights=params["weights"],
+            statistics=params["statistics"],
+            optimiser=adam.init(params["weights"]),
+            best=params,
+            best_score=jnp.asarray(jnp.inf, dtype),
+            best_epoch=jnp.asarray(-1, jnp.int32),
+            wait=jnp.zeros((), jnp.int32),
+            epoch=jnp.zeros((), jnp.int32),
+            status=jnp.asarray(ACTIVE, jnp.int32),
+            phase=jnp.zeros((), jnp.int32),
+            history=jnp.full((rows, 2), jnp.nan, dtype),
+        )
+
+    def epoch_batches(key: Array, window: Windows, epoch: Array) -> Array:
+        """(batches, batch_size) shuffled training rows, -1 where none are left."""
+        rows = training_rows(window)
+        key = jax.random.fold_in(jax.random.fold_in(key, window.test_start), epoch)
+        order = jax.random.uniform(key, rows.shape, jnp.float32)
+        shuffled = rows[jnp.argsort(jnp.where(rows >= 0, order, jnp.inf))]
+        padding = batches * batch_size - train_length
+        shuffled = jnp.concatenate([shuffled, jnp.full(padding, -1, rows.dtype)])
+        # Dealt like cards, so that missing rows spread over the batches.
+        return shuffled.reshape(batch_size, batches).T
+
+    def phase_program(phase: Phase, position: int):
+        def step(lane: Lane, key: Array, panel: Panel, rows: Array, hyper: Hypers):
+            def objective(weights: Any) -> tuple[Array, Any]:
+                params = {"weights": weights, "statistics": lane.statistics}
+                return phase.loss(params, key, panel, rows, hyper)
+
+            (value, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(
+                lane.weights
+            )
+            direction, optimiser = adam.update(gradient, lane.optimiser)
+            if phase.trainable is not None:
+                direction = jax.tree.map(
+                    lambda move, train: jnp.where(train, move, 0),
+                    direction,
+                    phase.trainable(lane.weights),
+                )
+            rate = hyper["learning_rate"] * (1 if phase.ascend else -1)
+            weights = jax.tree.map(lambda w, d: w + rate * d, lane.weights, direction)
+            lane = lane._replace(
+                weights=weights, statistics=statistics, optimiser=optimiser
+            )
+            return lane, value
+
+        def scored(lane: Lane, panel: Panel, rows: Array, loss: Array) -> Lane:
+            params = {"weights": lane.weights, "statistics": lane.statistics}
+            score = phase.score(params, panel, rows)
+            better = score < lane.best_score
+            diverged = ~(jnp.isfinite(score) & jnp.isfinite(loss))
+            wait = jnp.where(better, 0, lane.wait + 1)
+            status = jnp.where(wait >= config.patience, STOPPED, ACTIVE)
+            last = lane.epoch + 1 >= config.max_epochs
+            status = jnp.where((status == ACTIVE) & last, EXHAUSTED, status)
+            record = jnp.stack([loss, score])
+            return lane._replace(
+                best=_select(better, params, lane.best),
+                best_score=jnp.where(better, score, lane.best_score),
+                best_epoch=jnp.where(better, lane.epoch, lane.best_epoch),
+                wait=wait,
+                epoch=lane.epoch + 1,
+                status=jnp.where(diverged, DIVERGED, status).astype(jnp.int32),
+                history=lane.history.at[position * config.max_epochs + lane.epoch].set(
+                    record
+                ),
+            )
+
+        def run_epoch(
+            key: Array, panel: Panel, window: Windows, hypers: Hypers, lanes: Lane
+        ) -> Lane:
+            active = lanes.status == ACTIVE
+            # Active lanes of a pack are always at the same epoch.
+            epoch = jnp.max(jnp.where(active, lanes.epoch, 0))
+            stamp = position * config.max_epochs + epoch
+            if phase.batch == "all":
+                rows = training_rows(window)[None]
+            else:
+                rows = epoch_batches(key, window, stamp)
+            keys = jax.vmap(lambda hyper: lane_key(key, window, hyper))(hypers)
+
+            def minibatch(lanes: Lane, batch: tuple[Array, Array]):
+                index, rows = batch
+                noise = jax.vmap(
+                    lambda k: jax.random.fold_in(k, stamp * rows.size + index)
+                )(keys)
+                return jax.vmap(step, in_axes=(0, 0, None, None, 0))(
+                    lanes, noise, panel, rows, hypers
+                )
+
+            index = jnp.arange(rows.shape[0])
+            new, losses = jax.lax.scan(minibatch, lanes, (index, rows))
+            new = jax.vmap(scored, in_axes=(0, None, None, 0))(
+                new, panel, validation_rows(window), jnp.mean(losses, axis=0)
+            )
+            return jax.vmap(_select)(active, new, lanes)
+
+        def advance(
+            key: Array,
+            panel: Panel,
+            window: Windows,
+            hypers: Hypers,
+            lanes: Lane,
+            epochs: int,
+        ) -> Lane:
+            def epoch(lanes: Lane, _: None) -> tuple[Lane, None]:
+                lanes = jax.lax.cond(
+                    jnp.any(lanes.status == ACTIVE),
+                    lambda lanes: run_epoch(key, panel, window, hypers, lanes),
+                    lambda lanes: lanes,
+                    lanes,
+                )
+                return lanes, None
+
+            return jax.lax.scan(epoch, lanes, length=epochs)[0]
+
+        return advance
+
+    def next_phase(lane: Lane) -> Lane:
+        going = lane.status != DIVERGED
+        fresh = lane._replace(
+            weights=lane.best["weights"],
+            statistics=lane.best["statistics"],
+            optimiser=adam.init(lane.best["weights"]),
+            best_score=jnp.full_like(lane.best_score, jnp.inf),
+            best_epoch=jnp.full_like(lane.best_epoch, -1),
+            wait=jnp.zeros_like(lane.wait),
+            epoch=jnp.zeros_like(lane.epoch),
+            status=jnp.full_like(lane.status, ACTIVE),
+            phase=lane.phase + 1,
+        )
+        return _select(going, fresh, lane)
+
+    advance = tuple(phase_program(phase, i) for i, phase in enumerate(network.phases))
+    return LanePrograms(start=start, advance=advance, next_phase=next_phase)
+
+
+def network_method(
+    network: Network, config: FitConfig, *, train_length: int, valid_length: int
+) -> Method:
+    """A network as a `Method`: one lane fitted by itself.
+
+    The lane runner trains many such lanes at once; a lane among others equals this fit.
+    """
+    programs = lane_programs(
+        network, config, train_length=train_length, valid_length=valid_length
+    )
+
+    def fit(
+        key: Array,
+        panel: Panel,
+        window: Windows,
+        hyper: Hypers,
+        start: Fitted | None = None,
+    ) -> Fitted:
+        lane = programs.start(key, panel, window, hyper)
+        if start is not None:
+            lane = lane._replace(weights=start.params["weights"])
+        lanes = jax.tree.map(lambda leaf: leaf[None], lane)
+        hypers = {name: jnp.asarray(value)[None] for name, value in hyper.items()}
+        for position, advance in enumerate(programs.advance):
+            if position:
+                lanes = jax.vmap(programs.next_phase)(lanes)
+            lanes = advance(key, panel, window, hypers, lanes, config.max_epochs)
+        lane = jax.tree.map(lambda leaf: leaf[0], lanes)
+        return Fitted(lane.best, fit_info(lane))
+
+    def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+        return network.forecast(fitted.params, panel, rows)
+
+    def contemporaneous(
+        fitted: Fitted, panel: Panel, rows: Array
+    ) -> tuple[Array, Array]:
+        assert network.contemporaneous is not None
+        return network.contemporaneous(fitted.params, panel, rows)
+
+    return Method(fit, forecast, contemporaneous if network.contemporaneous else None)
+
+
+def fit_info(lane: Lane) -> FitInfo:
+    """The diagnostics of a lane, or of an array of lanes."""
+    return FitInfo(
+        lane.status, lane.best_score, lane.best_epoch, lane.epoch, lane.history
+    )
+
+
+def _select(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -1,0 +1,316 @@
+"""Windows x seeds x hyperparameter points, trained chunk by chunk.
+
+The state of every lane stays where it is, as arrays (W, A, ...). One call of the
+compiled program visits a few windows; a visit gathers a pack of that window's
+unfinished lanes, trains it for a chunk of epochs and puts it back. As lanes finish the
+packs narrow down a ladder of widths, each compiled once. Which lanes are visited
+follows from the state alone, so a resumed study does what the killed one would have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxfin.data.panel import Panel
+from jaxfin.errors import FitError
+from jaxfin.fit.engine import FitConfig, Lane, lane_programs
+from jaxfin.fit.method import ACTIVE, DIVERGED
+from jaxfin.models.network import Network
+from jaxfin.windows import Windows, longest, window_at
+
+# Below this width a narrower program saves less than it costs to compile.
+NARROWEST = 4
+VISITS = 8
+
+
+class LaneGrid(NamedTuple):
+    """The lanes of every window: seeds x hyperparameter points, seeds outermost."""
+
+    hypers: dict[str, np.ndarray]  # each (A,), "seed" among them
+    seeds: int
+    points: int
+
+    @property
+    def lanes(self) -> int:
+        """Lanes per window A."""
+        return self.seeds * self.points
+
+    def point(self, index: int) -> dict[str, float]:
+        """Hyperparameters of one point of the grid."""
+        return {
+            name: float(values[index])
+            for name, values in self.hypers.items()
+            if name != "seed"
+        }
+
+
+def lane_grid(config: FitConfig, dtype: Any = np.float32) -> LaneGrid:
+    """Product of the config's learning rates, l1 weights and dropout rates, x seeds."""
+    axes: dict[str, tuple[float, ...]] = {
+        "learning_rate": tuple(config.learning_rate),
+        "l1": tuple(config.l1),
+    }
+    if config.dropout:
+        axes["dropout"] = tuple(config.dropout)
+    points = list(itertools.product(*axes.values()))
+    hypers = {
+        name: np.tile(np.array([point[i] for point in points], dtype), config.seeds)
+        for i, name in enumerate(axes)
+    }
+    hypers["seed"] = np.repeat(np.arange(config.seeds, dtype=np.int32), len(points))
+    return LaneGrid(hypers, config.seeds, len(points))
+
+
+@dataclasses.dataclass(frozen=True)
+class LaneProgress:
+    """What the runner yields after each call of the compiled program.
+
+    ``state`` is given up to the next call: copy what must outlive the iteration.
+    """
+
+    state: Lane  # leaves (W, A, ...)
+    status: np.ndarray  # (W, A)
+    lanes_done: int
+    windows_done: int
+    compile_seconds: float  # so far
+    fit_seconds: float  # so far, compilation excluded
+    compilations: int
+
+
+def empty_state(
+    network: Network, panel: Panel, windows: Windows, grid: LaneGrid, config: FitConfig
+) -> Lane:
+    """Shapes and dtypes of the runner's state: the target a checkpoint is read into."""
+    return jax.eval_shape(
+        _starter(network, windows, config),
+        jax.random.key(0),
+        panel,
+        windows,
+        _device(grid.hypers),
+    )
+
+
+def run_lanes(
+    network: Network,
+    panel: Panel,
+    windows: Windows,
+    grid: LaneGrid,
+    config: FitConfig,
+    *,
+    key: Array,
+    state: Lane | None = None,
+) -> Iterator[LaneProgress]:
+    """Fit every lane of every window; yield after each call of the compiled program.
+
+    Args:
+      network: what is trained.
+      panel: shared by all windows, never copied.
+      windows: W splits.
+      grid: lanes of each window.
+      config: epochs, patience, batch, chunk and memory budget.
+      key: of the study: batch order follows from it, the window and the epoch.
+      state: where an earlier run stopped; None starts afresh.
+
+    Raises:
+      FitError: every lane of every window diverged.
+    """
+    count, lanes = len(np.asarray(windows.train_start)), grid.lanes
+    windows = Windows(*(jnp.asarray(field) for field in windows))
+    hypers = _device(grid.hypers)
+    compile_seconds, fit_seconds = 0.0, 0.0
+
+    began = time.perf_counter()
+    starter = jax.jit(_starter(network, windows, config))
+    if state is None:
+        start = starter.lower(key, panel, windows, hypers).compile()
+        compile_seconds += time.perf_counter() - began
+        state = start(key, panel, windows, hypers)
+
+    programs = lane_programs(
+        network,
+        config,
+        train_length=longest(windows.train_start, windows.train_stop),
+        valid_length=longest(windows.valid_start, windows.valid_stop),
+    )
+    budget = _memory_budget(config.memory_gb)
+    visits = min(count, VISITS)
+    compiled_at: dict[tuple[int, int], Any] = {}
+    cap = lanes
+
+    def compiled(width: int, phase: int, state: Lane) -> Any:
+        """The program for packs of a width."""
+        nonlocal compile_seconds
+        if (width, phase) not in compiled_at:
+            began = time.perf_counter()
+            slots = jnp.zeros((visits, width), jnp.int32)
+            compiled_at[width, phase] = (
+                jax.jit(
+                    _pack_program(programs.advance[phase], config.chunk_epochs),
+                    donate_argnums=1,
+                )
+                .lower(key, state, panel, windows, hypers, slots[:, 0], slots)
+                .compile()
+            )
+            compile_seconds += time.perf_counter() - began
+        return compiled_at[width, phase]
+
+    status = np.asarray(state.status)
+    phase = int(np.asarray(state.phase).max())
+    while True:
+        if not (status == ACTIVE).any():
+            if phase + 1 == len(network.phases) or (status == DIVERGED).all():
+                break
+            phase += 1
+            state = jax.jit(jax.vmap(jax.vmap(programs.next_phase)))(state)
+            status = np.asarray(state.status)
+            continue
+        epoch = np.asarray(state.epoch)
+        visit, pack = _next_packs(status, epoch, cap, visits)
+        program = compiled(pack.shape[1], phase, state)
+        if pack.shape[1] > 1 and _temporary_bytes(program) > budget:
+            cap = pack.shape[1] // 2
+            continue
+        began = time.perf_counter()
+        state = program(
+            key, state, panel, windows, hypers, jnp.asarray(visit), jnp.asarray(pack)
+        )
+        status = np.asarray(jax.block_until_ready(state.status))
+        fit_seconds += time.perf_counter() - began
+        last = phase + 1 == len(network.phases)
+        finished = (status != ACTIVE) if last else status == DIVERGED
+        yield LaneProgress(
+            state=state,
+            status=status,
+            lanes_done=int(finished.sum()),
+            windows_done=int(finished.all(axis=1).sum()),
+            compile_seconds=compile_seconds,
+            fit_seconds=fit_seconds,
+            compilations=len(compiled_at),
+        )
+    if (status == DIVERGED).all():
+        raise FitError(
+            f"all {status.size} lanes diverged (loss or validation score not finite): "
+            f"lower fit.learning_rate={list(config.learning_rate)} or check the panel "
+            "for extreme returns."
+        )
+
+
+def _starter(network: Network, windows: Windows, config: FitConfig) -> Any:
+    programs = lane_programs(
+        network,
+        config,
+        train_length=longest(windows.train_start, windows.train_stop),
+        valid_length=longest(windows.valid_start, windows.valid_stop),
+    )
+
+    def starter(key: Array, panel: Panel, windows: Windows, hypers: Any) -> Lane:
+        def window(window: Windows) -> Lane:
+            return jax.vmap(programs.start, in_axes=(None, None, None, 0))(
+                key, panel, window, hypers
+            )
+
+        return jax.lax.map(window, windows)
+
+    return starter
+
+
+def _pack_program(advance: Any, epochs: int) -> Any:
+    """One call: visit V windows in turn, advance a pack of lanes in each."""
+
+    def program(
+        key: Array,
+        state: Lane,
+        panel: Panel,
+        windows: Windows,
+        hypers: Mapping[str, Array],
+        visits: Array,  # (V,) window, W = none
+        packs: Array,  # (V, width) lane, A = none
+    ) -> Lane:
+        count, lanes = state.status.shape
+
+        def visit(where: tuple[Array, Array]) -> Lane:
+            window, pack = where
+            held = jax.tree.map(
+                lambda leaf: leaf.at[window, pack].get(mode="clip"), state
+            )
+            real = (pack < lanes) & (window < count)
+            # A padded lane is never active, so it neither runs nor steers the epoch.
+            held = held._replace(status=jnp.where(real, held.status, DIVERGED))
+            chosen = {
+                name: leaf.at[pack].get(mode="clip") for name, leaf in hypers.items()
+            }
+            split = window_at(windows, jnp.minimum(window, count - 1))
+            return advance(key, panel, split, chosen, held, epochs)
+
+        advanced = jax.lax.map(visit, (visits, packs))
+        return jax.tree.map(
+            lambda leaf, new: leaf.at[visits[:, None], packs].set(new, mode="drop"),
+            state,
+            advanced,
+        )
+
+    return program
+
+
+def _next_packs(
+    status: np.ndarray, epoch: np.ndarray, cap: int, visits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The windows and lanes to train next, from the state alone.
+
+    The first unfinished window sets the width; further windows that need the same one
+    join until the call is full. A window's pack holds the active lanes that are least
+    far, so lanes of a pack are always at the same epoch.
+    """
+    windows, lanes = status.shape
+    chosen: list[tuple[int, np.ndarray]] = []
+    width = 0
+    for window in range(windows):
+        active = np.flatnonzero(status[window] == ACTIVE)
+        if not active.size or len(chosen) == visits:
+            continue
+        pack = active[epoch[window, active] == epoch[window, active].min()][:cap]
+        needed = _rung(pack.size, min(cap, lanes))
+        width = width or needed
+        if needed == width:
+            chosen.append((window, pack))
+    visit = np.full(visits, windows, np.int32)
+    packs = np.full((visits, width), lanes, np.int32)
+    for slot, (window, pack) in enumerate(chosen):
+        visit[slot] = window
+        packs[slot, : pack.size] = pack
+    return visit, packs
+
+
+def _rung(needed: int, cap: int) -> int:
+    """Smallest width of the ladder that holds the lanes: the cap, or a power of two."""
+    width = max(1 << (needed - 1).bit_length(), NARROWEST)
+    return min(width, cap)
+
+
+def _temporary_bytes(program: Any) -> int:
+    analysis = program.memory_analysis()
+    return 0 if analysis is None else int(analysis.temp_size_in_bytes)
+
+
+def _memory_budget(memory_gb: float | None) -> float:
+    if memory_gb is not None:
+        return memory_gb * 1e9
+    stats = jax.devices()[0].memory_stats() or {}
+    total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf(
+        "SC_PHYS_PAGES"
+    )
+    return 0.6 * total
+
+
+def _device(hypers: Mapping[str, np.ndarray]) -> dict[str, Array]:
+    return {name: jnp.asarray(values) for name, values in hypers.items()}

@@ -1,0 +1,53 @@
+"""What every method is, and what a fit leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxfin.data.panel import Panel
+
+# A lane's status. Every value but ACTIVE is final.
+ACTIVE, STOPPED, EXHAUSTED, DIVERGED = 0, 1, 2, 3
+STATUS_NAMES = ("active", "stopped early", "reached max_epochs", "diverged")
+
+
+class FitInfo(NamedTuple):
+    """Diagnostics of one fit; nothing here is needed to forecast."""
+
+    status: Array  # () int32, one of STATUS_NAMES
+    best_score: Array  # () validation score of the parameters kept
+    best_epoch: Array  # () int32, counted from 0; -1 if none was ever scored
+    epochs: Array  # () int32 epochs run
+    history: Array  # (max_epochs, 2) training loss and validation score, NaN if not run
+
+    @property
+    def converged(self) -> Array:
+        """Whether validation stopped improving before the epochs ran out."""
+        return jnp.asarray(self.status) == STOPPED
+
+
+class Fitted(NamedTuple):
+    """Parameters in force and how they were reached."""
+
+    params: Any
+    info: FitInfo
+
+
+class Method(NamedTuple):
+    """A model that can be fitted on one window and asked for forecasts.
+
+    ``fit(key, panel, window, hyper, start=None)`` reads rows below
+    ``window.valid_stop`` only; ``start`` is a `Fitted` to begin from. ``hyper`` maps
+    names to scalars and includes the integer "seed" of the lane. ``forecast(fitted,
+    panel, rows)`` returns (rows, N) made at the end of each row;
+    ``contemporaneous(fitted, panel, rows)`` returns betas (rows, N, K) and factors
+    (rows, K), or is None where the model has no factors.
+    """
+
+    fit: Callable[..., Fitted]
+    forecast: Callable[[Fitted, Panel, Array], Array]
+    contemporaneous: Callable[[Fitted, Panel, Array], tuple[Array, Array]] | None

@@ -1,0 +1,8 @@
+"""Numerical work with no finance in its signatures."""
+
+from jaxfin.kernels.accumulate import accumulated_sum as accumulated_sum
+from jaxfin.kernels.least_squares import projection as projection
+from jaxfin.kernels.least_squares import (
+    residual_sum_of_squares as residual_sum_of_squares,
+)
+from jaxfin.kernels.ranks import average_rank as average_rank

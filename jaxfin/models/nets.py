@@ -1,0 +1,231 @@
+"""Linen modules: they declare parameters and call the plain functions on them.
+
+The only module of the library that imports Linen. Weights that the l1 penalty shrinks
+are named ``kernel`` or end in ``_kernel``; biases and batch-norm affines are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxfin.models.recurrence import (
+    LSTMWeights,
+    RunningMoments,
+    attention_decoder,
+    batch_norm,
+    dropout,
+    lstm,
+)
+
+_glorot = nn.initializers.glorot_uniform()
+
+
+class BetaNetwork(nn.Module):
+    """Multilayer perceptron from characteristics to betas (paper 001, eq. 14-16).
+
+    Per hidden layer linear -> batch norm (optional) -> ReLU (-> dropout); linear output.
+
+    Attributes:
+      hidden: width of each hidden layer; () makes betas linear.
+      factors: K.
+      batch_norm: standardise hidden pre-activations.
+      dtype: of the parameters.
+    """
+
+    hidden: Sequence[int]
+    factors: int
+    batch_norm: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Declare the layers."""
+        self.layers = [
+            nn.Dense(width, param_dtype=self.dtype, kernel_init=_glorot)
+            for width in self.hidden
+        ]
+        self.kernel = _OutputKernel(self.factors, self.dtype)
+        if self.batch_norm:
+            self.affine = [_Affine(width, self.dtype) for width in self.hidden]
+
+    def hidden_units(
+        self,
+        characteristics: Array,
+        mask: Array | None = None,
+        statistics: Sequence[RunningMoments] = (),
+        key: Array | None = None,
+        rate: Array | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[Array, list[RunningMoments]]:
+        """Last hidden layer of (rows, P) characteristics, and running moments."""
+        units, moments = characteristics, []
+        for index, layer in enumerate(self.layers):
+            units = layer(units)
+            if self.batch_norm:
+                scale, offset = self.affine[index]()
+                units, new = batch_norm(units, mask, statistics[index], train=train)
+                units = units * scale + offset
+                moments.append(new)
+            units = jax.nn.relu(units)
+            if key is not None:
+                units = dropout(jax.random.fold_in(key, index), units, rate)
+        return units, moments
+
+    def __call__(
+        self, characteristics: Array, statistics: Sequence[RunningMoments] = ()
+    ) -> Array:
+        """Betas of any (..., P) characteristics, in inference mode: (..., K)."""
+        units, _ = self.hidden_units(characteristics, None, statistics)
+        kernel, bias = self.kernel(units.shape[-1])
+        return units @ kernel + bias
+
+    def fitted(
+        self,
+        characteristics: Array,
+        factors: Array,
+        mask: Array,
+        statistics: Sequence[RunningMoments] = (),
+        key: Array | None = None,
+        rate: Array | None = None,
+        *,
+        train: bool,
+    ) -> tuple[Array, list[RunningMoments]]:
+        """beta(z)'f without forming beta: hidden(z)'(W f) + b'f.
+
+        Args:
+          characteristics: (B, N, P). factors: (B, K). mask: (B, N) bool.
+          statistics: running moments per hidden layer, when batch norm is on.
+          key: noise for dropout, None for none. rate: dropout rate, traced.
+          train: batch statistics instead of running ones.
+
+        Returns:
+          (B, N) fitted values, and the running moments to carry on.
+        """
+        periods, assets, width = characteristics.shape
+        # One flat product over all period-assets: with lanes mapped outside it becomes
+        # a single wide matrix product per layer.
+        units, moments = self.hidden_units(
+            characteristics.reshape(periods * assets, width),
+            mask.reshape(periods * assets),
+            statistics,
+            key,
+            rate,
+            train=train,
+        )
+        kernel, bias = self.kernel(units.shape[-1])
+        loadings = factors @ kernel.T
+        units = units.reshape(periods, assets, -1)
+        fitted = jnp.einsum("bnh,bh->bn", units, loadings)
+        return fitted + (factors @ bias)[:, None], moments
+
+
+class _OutputKernel(nn.Module):
+    factors: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, width: int) -> tuple[Array, Array]:
+        kernel = self.param("kernel", _glorot, (width, self.factors), self.dtype)
+        bias = self.param(
+            "bias", nn.initializers.zeros_init(), (self.factors,), self.dtype
+        )
+        return kernel, bias
+
+
+class _Affine(nn.Module):
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+        scale = self.param("scale", ones, (self.width,), self.dtype)
+        return scale, self.param("offset", zeros, (self.width,), self.dtype)
+
+
+class LinearFactors(nn.Module):
+    """f_t = W x_t: the factor network of the conditional autoencoder (GKX 2021).
+
+    Attributes:
+      factors: K.
+      dtype: of the parameters.
+    """
+
+    factors: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, lookback: Array, mask: Array) -> Array:
+        """(M, L, P+1) scaled managed portfolios, the last is row t -> (M, K)."""
+        del mask  # row t itself is always available where the loss counts it
+        dense = nn.Dense(self.factors, param_dtype=self.dtype, kernel_init=_glorot)
+        return dense(lookback[:, -1])
+
+
+class SequenceFactors(nn.Module):
+    """LSTM encoder and attention decoder over a trailing lookback (eq. 5-13).
+
+    f_t = W_factor vec(h'_1 .. h'_L) + b_3 (+ S x_t when ``residual``), W_factor in
+    K x d_h L. The residual skip nests the conditional autoencoder: with W_factor = 0
+    the two are the same model, so that memory can only add.
+
+    Attributes:
+      factors: K.
+      units: d_h of encoder and decoder.
+      residual: add the linear skip from x_t.
+      dtype: of the parameters.
+    """
+
+    factors: int
+    units: int
+    residual: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, lookback: Array, mask: Array) -> Array:
+        """(M, L, P+1) scaled managed portfolios, (M, L) mask -> (M, K)."""
+        inputs, available = jnp.swapaxes(lookback, 0, 1), mask.T
+        encoder = _LSTM(self.units, self.dtype, name="encoder")(inputs.shape[-1])
+        states, last = lstm(encoder, inputs, available)
+        decoder = _LSTM(self.units, self.dtype, name="decoder")(self.units)
+        kernel = self.param(
+            "attention_kernel", _glorot, (self.units, self.units), self.dtype
+        )
+        decoded = attention_decoder(decoder, kernel, states, available, last)
+        stacked = jnp.swapaxes(decoded, 0, 1).reshape(lookback.shape[0], -1)
+        dense = nn.Dense(
+            self.factors, param_dtype=self.dtype, kernel_init=_glorot, name="readout"
+        )
+        factors = dense(stacked)
+        if self.residual:
+            skip = self.param(
+                "skip_kernel", _glorot, (lookback.shape[-1], self.factors), self.dtype
+            )
+            factors = factors + lookback[:, -1] @ skip
+        return factors
+
+
+class _LSTM(nn.Module):
+    units: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, width: int) -> LSTMWeights:
+        def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+            # Forget gates start open (Jozefowicz et al. 2015).
+            return jnp.zeros(shape, dtype).at[self.units : 2 * self.units].set(1)
+
+        gates = 4 * self.units
+        # Variance 1/d like an orthogonal matrix, without a QR to compile.
+        recurrent = nn.initializers.lecun_normal()
+        return LSTMWeights(
+            self.param("input_kernel", _glorot, (width, gates), self.dtype),
+            self.param("recurrent_kernel", recurrent, (self.units, gates), self.dtype),
+            self.param("bias", bias, (gates,), self.dtype),
+        )

@@ -1,0 +1,59 @@
+"""What a network is: a record of pure functions that the fit engine trains.
+
+``rows`` are row indices into the shared panel, -1 meaning 'no row'; nothing is copied
+per window. Parameters are ``{"weights": ..., "statistics": ...}``: gradients flow into
+weights; statistics (scales, running means) are set by ``init`` and by ``loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+from jax import Array
+
+from jaxfin.data.panel import Panel
+
+Params = dict[str, Any]
+Hyper = Mapping[str, Array]
+
+
+class Loss(Protocol):
+    """Training objective."""
+
+    def __call__(
+        self, params: Params, key: Array, panel: Panel, rows: Array, hyper: Hyper
+    ) -> tuple[Array, Any]:
+        """Objective on a minibatch of rows, and the statistics to carry on."""
+        ...
+
+
+class Score(Protocol):
+    """Validation criterion: the objective without penalty or noise."""
+
+    def __call__(self, params: Params, panel: Panel, rows: Array) -> Array:
+        """Criterion on rows, lower is better."""
+        ...
+
+
+class Phase(NamedTuple):
+    """One training objective; most networks have one, an SDF-GAN three."""
+
+    loss: Loss
+    score: Score
+    trainable: Callable[[Any], Any] | None = None  # weights -> tree of bool; None = all
+    ascend: bool = False
+    batch: Literal["periods", "all"] = "periods"
+
+
+class Network(NamedTuple):
+    """Pure functions of one model; shapes are closed over, numbers are in ``hyper``."""
+
+    init: Callable[[Array, Panel, Array], Params]  # (key, panel, training rows)
+    phases: tuple[Phase, ...]
+    forecast: Callable[
+        [Params, Panel, Array], Array
+    ]  # (params, panel, rows) -> (rows, N)
+    # (params, panel, rows) -> betas (rows, N, K), factors (rows, K): total R2
+    contemporaneous: Callable[[Params, Panel, Array], tuple[Array, Array]] | None
+    lookback: int = 1  # rows <= t the factor network reads, row t included

@@ -1,0 +1,1 @@
+"""Forecasts into portfolios: sorts, drift, turnover, costs."""

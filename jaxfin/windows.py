@@ -1,0 +1,101 @@
+"""Integer arithmetic of rolling and expanding sample splits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxfin.errors import WindowError
+
+Integers = np.ndarray | Array
+
+
+class Windows(NamedTuple):
+    """Splits as half-open row ranges: fields are (W,) int32, or scalars for one."""
+
+    train_start: Integers
+    train_stop: Integers
+    valid_start: Integers
+    valid_stop: Integers
+    test_start: Integers
+    test_stop: Integers
+
+
+def rolling_windows(
+    periods: int,
+    *,
+    train: int,
+    valid: int,
+    test: int,
+    step: int | None = None,
+    expanding: bool = False,
+    embargo: int = 0,
+) -> Windows:
+    """Every split that has at least one test row, in order of time.
+
+    Window w trains on ``train`` rows, validates on the next ``valid`` and tests on the
+    ``test`` rows after ``embargo`` further ones; window w+1 is all that shifted by
+    ``step``. The return of row t is realised over (t, t+1], so the last return a fit
+    sees (row valid_stop - 1) is known when row valid_stop is decided. Test samples end
+    at the panel's last row, which is forecast though not yet scored: the last window's
+    may be shorter.
+
+    Args:
+      periods: rows T of the panel, the unscored last one included.
+      train, valid, test, embargo: in periods.
+      step: periods between refits; default ``test``.
+      expanding: training always starts at row 0 and grows by ``step``.
+
+    Raises:
+      WindowError: a length is out of range, test samples would overlap, or the panel is
+        too short for one window.
+    """
+    step = test if step is None else step
+    lengths = {"train": train, "valid": valid, "test": test, "step": step}
+    for name, length in lengths.items():
+        if length < 1:
+            raise WindowError(f"windows.{name}={length}: must be at least 1 period.")
+    if embargo < 0:
+        raise WindowError(f"windows.embargo={embargo}: must be at least 0 periods.")
+    if step < test:
+        raise WindowError(
+            f"windows.step={step} is below windows.test={test}: test samples would "
+            "overlap and periods be counted twice. Set windows.step >= windows.test."
+        )
+    fitted = train + valid + embargo
+    if periods <= fitted:
+        raise WindowError(
+            f"the panel has {periods} periods, but windows.train={train}, "
+            f"windows.valid={valid} and windows.embargo={embargo} leave none to test: "
+            f"bring more periods or ask for fewer than {periods} in all."
+        )
+    start = np.arange(0, periods - fitted, step, dtype=np.int32)
+    train_stop = start + train
+    test_start = train_stop + valid + embargo
+    return Windows(
+        train_start=np.zeros_like(start) if expanding else start,
+        train_stop=train_stop,
+        valid_start=train_stop,
+        valid_stop=train_stop + valid,
+        test_start=test_start,
+        test_stop=np.minimum(test_start + test, periods).astype(np.int32),
+    )
+
+
+def window_at(windows: Windows, index: int) -> Windows:
+    """The split of one window, its fields scalar."""
+    return Windows(*(field[index] for field in windows))
+
+
+def rows_between(start: Array | int, stop: Array | int, length: int) -> Array:
+    """Rows start..stop-1 padded with -1 to a static length: -1 means 'no row'."""
+    rows = start + jnp.arange(length, dtype=jnp.int32)
+    return jnp.where(rows < stop, rows, -1)
+
+
+def longest(start: Integers, stop: Integers) -> int:
+    """Largest number of rows in any window: the static length of `rows_between`."""
+    return int(np.max(np.asarray(stop) - np.asarray(start)))
