@@ -68,7 +68,9 @@ def check_overrides(arguments: list[str]) -> None:
             chosen[group] = _values(override)
             for name in chosen[group]:
                 if name not in known:
-                    raise ConfigError(f"{group}={name} is unknown: {nearest(name, known)}")
+                    raise ConfigError(
+                        f"{group}={name} is unknown: {nearest(name, known)}"
+                    )
     known_keys = _keys(chosen)
     for override in overrides:
         key = override.key_or_group

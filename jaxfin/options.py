@@ -53,9 +53,7 @@ def _same_kind(value: Any, default: Any) -> bool:
         return isinstance(value, int | float)
     if isinstance(default, tuple):
         return isinstance(value, tuple) and all(
-            _same_kind(item, example)
-            for item in value
-            for example in default[:1]
+            _same_kind(item, example) for item in value for example in default[:1]
         )
     return isinstance(value, type(default))
 

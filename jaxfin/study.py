@@ -24,7 +24,7 @@ from jaxfin.errors import ConfigError, DataError
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.engine import Lane, fit_info, network_method
 from jaxfin.fit.lanes import LaneGrid, empty_state, lane_grid, run_lanes
-from jaxfin.fit.method import DIVERGED, Fitted
+from jaxfin.fit.method import ACTIVE, DIVERGED, Fitted
 from jaxfin.forecasts import Selection, out_of_sample, select
 from jaxfin.methods.catalog import build_network
 from jaxfin.models.network import Network
@@ -36,7 +36,12 @@ from jaxfin.report.figures import (
     save_figures,
 )
 from jaxfin.report.progress import Progress
-from jaxfin.report.tables import console_tables, result_tables, write_tables
+from jaxfin.report.tables import (
+    conditions,
+    console_tables,
+    study_tables,
+    write_tables,
+)
 from jaxfin.windows import Windows, longest, rolling_windows
 
 CHECKPOINT_SECONDS = 30.0
@@ -84,7 +89,10 @@ def run_study(
     console = Console(quiet=quiet)
     if folder is not None:
         run_directory.claim(folder, config.to_dict(), resume)
-    with run_directory.log_to(folder), Progress(quiet=quiet) as progress:
+    with (
+        run_directory.log_to(folder),
+        Progress(quiet=quiet, console=console) as progress,
+    ):
         logger.info("study %s", json.dumps(config.to_dict()))
         with _timed(seconds, "data"):
             progress.stage("loading data")
@@ -102,14 +110,14 @@ def run_study(
                 run_directory.check_data(folder, digest)
         for note in notes:
             logger.info(note)
-            progress.note(note)
+            console.print(note)
 
         if folder is not None:
             running = provenance | {"finished": False}
             run_directory.write_json(folder / "provenance.json", running)
         grid = lane_grid(config.fit)
         state, selection = _fit(
-            config, network, dataset, windows, grid, folder, progress, seconds
+            config, network, dataset, windows, grid, folder, progress, console, seconds
         )
 
         with _timed(seconds, "evaluate"):
@@ -134,7 +142,8 @@ def run_study(
             "fit": _fit_metrics(config, factors, grid, state, selection)
         }
         frame = run_directory.forecast_frame(dataset, forecasts, judgement.quantile)
-        tables = result_tables(metrics, judgement.r2_by_year)
+        tables = study_tables(metrics, judgement.r2_by_year)
+        caption = conditions(metrics, data=dataset.name)
         provenance |= {
             "finished": True,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -147,20 +156,22 @@ def run_study(
         )
         if folder is not None:
             progress.stage("writing files")
-            _write(result, folder)
+            _write(result, folder, caption)
             figures = {
                 "learning_curves": learning_curves(
                     np.asarray(state.history),
                     np.asarray(state.status),
                     _selected_lanes(selection, grid),
+                    conditions=caption,
                 ),
-                "cumulative_legs": cumulative_legs(judgement.portfolios),
-                "r2_by_year": r2_by_year(judgement.r2_by_year),
+                "cumulative_legs": cumulative_legs(
+                    judgement.portfolios, conditions=caption
+                ),
+                "r2_by_year": r2_by_year(judgement.r2_by_year, conditions=caption),
             }
             save_figures(folder / "figures", figures)
         logger.info("finished: %s", json.dumps(provenance["seconds"]))
-    for renderable in console_tables(metrics, tables):
-        console.print(renderable)
+    console.print(console_tables(metrics, data=dataset.name))
     return result
 
 
@@ -203,22 +214,26 @@ def _fit(
     grid: LaneGrid,
     folder: Path | None,
     progress: Progress,
+    console: Console,
     seconds: dict[str, float],
 ) -> tuple[Lane, Selection]:
     """Train all lanes with checkpoints, and select on validation."""
     panel = dataset.panel
     total = len(np.asarray(windows.train_start))
+    lanes = total * grid.lanes
     checkpoints, state, step = None, None, 0
+    lanes_before, windows_before = 0, 0
     if folder is not None:
         checkpoints = Checkpoints(folder / "checkpoints")
         like = empty_state(network, panel, windows, grid, config.fit)
         saved = checkpoints.load_latest(like)
         if saved is not None:
             step, state = saved
-            done = int((np.asarray(state.status) > 0).sum())
-            logger.info("resumed at checkpoint %d: %d lanes done", step, done)
-            progress.note(f"resumed: {done} of {total * grid.lanes} lanes were done")
-    progress.fit(0, total * grid.lanes, 0, total, note="compiling")
+            finished = np.asarray(state.status) != ACTIVE
+            lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
+            logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
+            console.print(f"resumed: {lanes_before} of {lanes} lanes were done")
+    progress.fit(lanes_before, lanes, windows_before, total)
     seconds |= {"compile": 0.0, "fit": 0.0}
     last_save, compilations = time.perf_counter(), 0
     try:
@@ -234,7 +249,11 @@ def _fit(
             state = update.state
             seconds |= {"compile": update.compile_seconds, "fit": update.fit_seconds}
             progress.fit(
-                update.lanes_done, total * grid.lanes, update.windows_done, total
+                update.lanes_done,
+                lanes,
+                update.windows_done,
+                total,
+                fit_seconds=update.fit_seconds,
             )
             if update.compilations > compilations:
                 compilations = update.compilations
@@ -256,11 +275,11 @@ def _fit(
             checkpoints.close()
     selection = select(fit_info(state), grid)
     diverged = int((np.asarray(state.status) == DIVERGED).sum())
-    logger.info("%d of %d lanes diverged", diverged, total * grid.lanes)
+    logger.info("%d of %d lanes diverged", diverged, lanes)
     for window in np.flatnonzero(selection.point < 0):
         message = f"window {window}: every lane diverged, it has no forecast"
         logger.warning(message)
-        progress.note(message)
+        console.print(message)
     return state, selection
 
 
@@ -337,11 +356,11 @@ def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
     )
 
 
-def _write(result: StudyResult, folder: Path) -> None:
+def _write(result: StudyResult, folder: Path, caption: str) -> None:
     run_directory.write_json(folder / "metrics.json", result.metrics)
     result.forecasts.to_parquet(folder / "forecasts.parquet", index=False)
     result.portfolios.to_parquet(folder / "portfolios.parquet", index=False)
-    write_tables(folder / "tables", result.tables)
+    write_tables(folder / "tables", result.tables, caption=caption)
     run_directory.write_json(folder / "provenance.json", result.provenance)
 
 

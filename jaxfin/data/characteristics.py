@@ -68,17 +68,14 @@ def price_characteristics(
     excess = returns if risk_free is None else returns.sub(risk_free, axis=0)
     excess_market = market if risk_free is None else market - risk_free
     regression = market_regression(excess, excess_market, WINDOW)
-    recent, earlier = (
-        cumulative_return(returns, 0, 5),
-        cumulative_return(returns, 6, 11),
-    )
+    earlier = cumulative_return(returns, 6, 11)
     year = returns.rolling(12, min_periods=_needed(12))
     named = {
         "mom1m": returns,
         "mom6m": cumulative_return(returns, 1, 5),
         "mom12m": cumulative_return(returns, 1, 11),
         "mom36m": cumulative_return(returns, 12, 35),
-        "chmom": recent - earlier,
+        "chmom": cumulative_return(returns, 0, 5) - earlier,
         "intmom": earlier,
         "momseason": seasonality(returns, (11, 23, 35)),
         "retvol12m": volatility(returns, 12),
@@ -95,9 +92,8 @@ def price_characteristics(
         "high12m": distance_to_high(returns, 12),
         "drawdown36m": maximum_drawdown(returns, WINDOW),
     }
-    return np.stack([frame.to_numpy(float) for frame in named.values()], -1), list(
-        named
-    )
+    values = [frame.to_numpy(float) for frame in named.values()]
+    return np.stack(values, axis=-1), list(named)
 
 
 def cumulative_return(returns: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
@@ -111,9 +107,11 @@ def cumulative_return(returns: pd.DataFrame, first: int, last: int) -> pd.DataFr
 
 def seasonality(returns: pd.DataFrame, lags: tuple[int, ...]) -> pd.DataFrame:
     """Mean of r_{t-k} over ``lags``: the calendar month of t+1 in earlier years."""
-    past = [returns.shift(lag) for lag in lags]
-    count = sum(frame.notna().astype(int) for frame in past)
-    total = sum(frame.fillna(0) for frame in past)
+    count = pd.DataFrame(0, returns.index, returns.columns)
+    total = pd.DataFrame(0.0, returns.index, returns.columns)
+    for lag in lags:
+        past = returns.shift(lag)
+        count, total = count + past.notna(), total + past.fillna(0)
     return (total / count).where(count >= _needed(len(lags)))
 
 
@@ -136,7 +134,7 @@ def autocorrelation(returns: pd.DataFrame, window: int) -> pd.DataFrame:
 def market_regression(
     excess: pd.DataFrame, market: pd.Series, window: int
 ) -> MarketRegression:
-    """r = a + beta m + e by least squares over the last ``window`` periods.
+    """Least squares r = a + beta m + e over the last ``window`` periods.
 
     residual_volatility = sqrt(sum e^2 / (n - 2)) over the n pairs present;
     coskewness = E[e m_c^2] / (sqrt(E[e^2]) E[m_c^2]) with m_c = m - E[m], all means
@@ -148,19 +146,20 @@ def market_regression(
         return values.rolling(window, min_periods=_needed(window)).mean()
 
     er, em, erm, emm = mean(r), mean(m), mean(r * m), mean(m * m)
-    market_variance = (emm - em**2).where(lambda v: v > 1e-12 * emm)
+    market_variance = emm - em**2
+    market_variance = market_variance.where(market_variance > 1e-12 * emm)
     beta = (erm - er * em) / market_variance
     variance = mean(r * r) - er**2
     residual_variance = (variance - beta**2 * market_variance).clip(lower=0)
     with_market = mean(r * m * m) - 2 * em * erm - er * emm + 2 * er * em**2
     cubed_market = mean(m * m * m) - 3 * em * emm + 2 * em**3
     # A residual that is rounding noise has no direction to be skewed in.
-    scale = np.sqrt(residual_variance.where(residual_variance > 1e-12 * variance))
+    noise = residual_variance.where(residual_variance > 1e-12 * variance)
     count = r.notna().rolling(window, min_periods=1).sum()
     return MarketRegression(
         beta,
-        np.sqrt(residual_variance * count / (count - 2)),
-        (with_market - beta * cubed_market) / (scale * market_variance),
+        (residual_variance * count / (count - 2)) ** 0.5,
+        (with_market - beta * cubed_market) / (noise**0.5 * market_variance),
     )
 
 
@@ -199,7 +198,10 @@ def distance_to_high(returns: pd.DataFrame, window: int) -> pd.DataFrame:
 
 
 def maximum_drawdown(returns: pd.DataFrame, window: int) -> pd.DataFrame:
-    """min over t-window <= s <= u <= t of P_u / P_s - 1 <= 0, P as in the high."""
+    """Deepest fall: min of P_u / P_s - 1 <= 0 over t-window <= s <= u <= t.
+
+    P is the index that compounds returns; a missing return leaves it where it was.
+    """
     from_peak = pd.DataFrame(1.0, returns.index, returns.columns)
     deepest = from_peak.copy()
     for lag in reversed(range(window)):
@@ -242,11 +244,12 @@ def _check(returns: pd.DataFrame, others: dict[str, pd.Series | None]) -> None:
                 f"{name} and returns have different indices ({len(series)} and "
                 f"{len(returns)} rows): reindex {name} to the rows of returns."
             )
-    bad = np.argwhere(returns.to_numpy(float) < -1)
+    values = returns.to_numpy(float)
+    bad = np.argwhere(values < -1)
     if bad.size:
         row, column = bad[0]
         raise DataError(
-            f"return {returns.iat[row, column]} of {returns.columns[column]} at "
-            f"{returns.index[row]} is below -1: returns are decimal, and a missing "
+            f"return {values[row, column]} of {returns.columns[column]!r} at "
+            f"{returns.index[row]!s} is below -1: returns are decimal, and a missing "
             "code such as -99 must be NaN."
         )

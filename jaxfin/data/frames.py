@@ -28,7 +28,7 @@ def from_frame(
     scale: bool = True,
     name: str = "frame",
 ) -> Dataset:
-    """Dataset from a frame whose row (t, i) is what is known of asset i at the end of t.
+    """Dataset from a frame whose row (t, i) holds what is known of asset i at t.
 
     Every column but ``next_returns`` must be known at its date: bringing reported
     figures to the date they were published is the caller's business. Order of rows does
@@ -103,22 +103,18 @@ def from_frame(
         earned = next_period_returns(earned, held)
     # Beyond a gap a file may report the return over the whole gap.
     earned = np.where(universe, earned, np.nan)
-    rate = (
-        None if risk_free is None else _one_per_date(dense(risk_free), dates, risk_free)
-    )
     notes = []
-    if rate is not None:
-        earned = earned - rate[:, None]
-    else:
+    if risk_free is None:
+        rate = None
         notes.append("No risk-free rate: returns are used as they stand in the frame.")
+    else:
+        rate = _one_per_date(dense(risk_free), dates, risk_free)
+        earned = earned - rate[:, None]
     market_value = None if size is None else dense(size)
-    if (
-        market_value is not None
-        and (unknown := universe & np.isnan(market_value)).any()
-    ):
-        notes.append(
-            f"{int(unknown.sum())} rows have no {size}: their value weight is 0."
-        )
+    if market_value is not None:
+        unknown = int((universe & np.isnan(market_value)).sum())
+        if unknown:
+            notes.append(f"{unknown} rows have no {size}: their value weight is 0.")
     known = np.full((*held.shape, len(columns)), np.nan)
     for p, column in enumerate(columns):
         known[row, slot, p] = _numbers(frame, column)
@@ -188,8 +184,8 @@ def _calendar(
     """Every period end from first to last, and the position of each row among them."""
     if pd.api.types.is_numeric_dtype(column):
         raise DataError(
-            f"column {column.name!r} holds numbers such as {column.iloc[0]}, not dates: "
-            "convert it, for instance pandas.to_datetime(column, format='%Y%m')."
+            f"column {column.name!r} holds numbers such as {column.iloc[0]}, not "
+            "dates: convert it, for instance pandas.to_datetime(column, format='%Y%m')."
         )
     stamps = pd.to_datetime(column, errors="coerce")
     bad = np.flatnonzero(stamps.isna())

@@ -53,7 +53,7 @@ def french() -> Dataset:
         risk_free=risk_free.shift(-1).ffill().to_numpy()[start:],
         factors=next_period_returns(table[_FACTORS].to_numpy())[start:],
     )
-    dates = pd.DatetimeIndex(table.index)
+    dates = pd.DatetimeIndex(table.index, name=None)
     labels = PanelLabels(
         dates=dates[start:],
         assets=tuple(returns.columns),
@@ -86,11 +86,12 @@ def _check(table: pd.DataFrame) -> None:
             f"the installed file has {len(table)} rows for {len(months)} months: "
             "reinstall linearmodels >= 6.1."
         )
-    bad = table.isna() | (table < -1)  # the library writes -99.99 for missing
-    if bad.to_numpy().any():
-        row, column = np.argwhere(bad.to_numpy())[0]
+    values = table.to_numpy(float)
+    bad = np.argwhere(np.isnan(values) | (values < -1))  # the library's code is -99.99
+    if bad.size:
+        row, column = bad[0]
         raise DataError(
-            f"the installed file has {table.iat[row, column]} for "
-            f"{table.columns[column]} in {table.index[row]:%Y-%m}: reinstall "
+            f"the installed file has {values[row, column]} for "
+            f"{table.columns[column]!r} in {table.index[row]:%Y-%m}: reinstall "
             "linearmodels >= 6.1."
         )

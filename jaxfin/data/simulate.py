@@ -1,10 +1,11 @@
-"""Panels with known truth: the factor designs of Gu, Kelly and Xiu (2021) and a null."""
+"""Panels with known truth: the factor designs of Gu, Kelly and Xiu (2021), a null."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -57,7 +58,8 @@ def simulate(
       design: one of the three above.
       seed: of numpy's default generator; the same seed gives the same arrays.
       assets: N slots; each holds one asset at a time.
-      periods: rows with a return. characteristics: P >= 3, of which three matter.
+      periods: rows with a return.
+      characteristics: P >= 3, of which the first three matter.
       turnover: probability that an asset's row t is its last (it still earns the
         return over (t, t+1]); nothing else depends on leaving.
       vacancy: mean number of periods a slot then stays empty. A newcomer has its own
@@ -158,7 +160,8 @@ def oracle_r2(
         return (np.where(mask, returns - fitted, 0) ** 2).sum(axis=1)
 
     with jax.enable_x64(True):
-        least = jax.vmap(residual_sum_of_squares)(betas, returns, mask)
+        device = (jnp.asarray(betas), jnp.asarray(returns), jnp.asarray(mask))
+        fitted = np.asarray(jax.vmap(residual_sum_of_squares)(*device))
     past = error(np.einsum("tnk,tk->tn", betas, prevailing))
     expected = error(truth.expected[rows])
     systematic = error(truth.systematic[rows])
@@ -173,7 +176,7 @@ def oracle_r2(
 
     return {
         "r2_total": r2(systematic),
-        "r2_total_fitted": r2(np.asarray(least)),
+        "r2_total_fitted": r2(fitted),
         "r2_predictive": r2(expected),
         "r2_predictive_prevailing": r2(past),
         "r2_predictive_se": standard_error(expected),

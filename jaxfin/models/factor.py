@@ -19,8 +19,8 @@ from jax import Array
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
 from jaxfin.kernels import accumulated_sum
-from jaxfin.models.network import Hyper, Network, Params, Phase
 from jaxfin.models.nets import BetaNetwork, LinearFactors, SequenceFactors
+from jaxfin.models.network import Hyper, Network, Params, Phase
 from jaxfin.models.recurrence import RunningMoments
 
 CAE_HIDDEN: dict[int, tuple[int, ...]] = {0: (), 1: (32,), 2: (32, 16), 3: (32, 16, 8)}

@@ -1,0 +1,275 @@
+"""A study's numbers as tables: data frames, files, and the terminal.
+
+Frames hold numbers, NaN where a number is not available; only text shows "n/a". R2 and
+everything with "%" in its name is in per cent.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+Metrics = Mapping[str, Any]
+
+# Field of `evaluate.performance.Performance` -> column, unit, decimals.
+_PORTFOLIO_COLUMNS = {
+    "mean": ("mean % p.a.", 100, 1),
+    "volatility": ("volatility % p.a.", 100, 1),
+    "sharpe": ("Sharpe gross", 1, 2),
+    "sharpe_net": ("Sharpe net", 1, 2),
+    "turnover": ("turnover", 1, 2),
+    "max_drawdown": ("max drawdown %", 100, 1),
+    "mean_net": ("mean net % p.a.", 100, 1),
+    "skewness": ("skewness", 1, 2),
+    "hit_share": ("hit share %", 100, 1),
+    "unpriced_share": ("unpriced %", 100, 2),
+    "periods": ("periods", 1, 0),
+}
+_DECIMALS = {column: digits for column, _, digits in _PORTFOLIO_COLUMNS.values()}
+_PORTFOLIOS = ("long_short", "long_only", "short_leg")
+_CONSOLE_PORTFOLIO_COLUMNS = 6
+
+NOT_A_FORECAST = "Total R2 is a contemporaneous fit, not a forecast."
+
+
+def study_tables(metrics: Metrics, by_year: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Every table of a study by file name: r2, portfolios, r2_by_year.
+
+    Args:
+      metrics: of `evaluate.judgement.judge`.
+      by_year: its ``r2_by_year``, as shares.
+    """
+    return {
+        "r2": r2_table(metrics),
+        "portfolios": portfolio_table(metrics),
+        "r2_by_year": r2_by_year_table(by_year),
+    }
+
+
+def r2_table(metrics: Metrics) -> pd.DataFrame:
+    """Total and predictive R2 of assets (r) and managed portfolios (x), per cent.
+
+    Columns: ensemble; mean and sd of single seeds; bound (least squares on a seed's own
+    betas, total r only); where the truth is known, one per oracle number, which is
+    about r. ``r2_<kind>_<rest>`` of the oracle becomes column "oracle <rest>".
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for kind in ("total", "predictive"):
+        for side in ("r", "x"):
+            seeds = _at(metrics, "r2_seeds", kind, side) or {}
+            rows[f"{kind} {side}"] = {
+                "ensemble": _number(_at(metrics, "r2", kind, side), 100),
+                "seed mean": _number(seeds.get("mean"), 100),
+                "seed sd": _number(seeds.get("sd"), 100),
+                "bound": _number(_at(metrics, "r2_bound", kind, side), 100),
+            }
+    for key, value in metrics.get("oracle", {}).items():
+        _, kind, *rest = key.split("_")
+        rows[f"{kind} r"][" ".join(["oracle", *rest])] = _number(value, 100)
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    table.index.name = "R2 (%)"
+    return table
+
+
+def portfolio_table(metrics: Metrics) -> pd.DataFrame:
+    """Performance of the sorted portfolios; NaN for a weighting that is not available.
+
+    Rows are (weighting, portfolio). "% p.a." is per cent per year, turnover units
+    traded per period, "periods" how many were scored; the other conventions are those
+    of `evaluate.performance.performance`. The short leg is shown as if it were held.
+    """
+    rows = {}
+    for weighting, legs in metrics["portfolios"].items():
+        for portfolio in _PORTFOLIOS:
+            leg = {} if isinstance(legs, str) else legs[portfolio]
+            rows[weighting, portfolio] = {
+                column: _number(leg.get(field), unit)
+                for field, (column, unit, _) in _PORTFOLIO_COLUMNS.items()
+            }
+    table = pd.DataFrame(list(rows.values()), dtype=float)
+    table.index = pd.MultiIndex.from_tuples(rows, names=["weighting", "portfolio"])
+    return table
+
+
+def r2_by_year_table(by_year: pd.DataFrame) -> pd.DataFrame:
+    """R2 by year of the realised return in per cent: `judge`'s frame, relabelled."""
+    table = 100 * by_year
+    table.columns = [f"{column.replace('_', ' ')} %" for column in by_year.columns]
+    return table
+
+
+def conditions(metrics: Metrics, *, data: str) -> str:
+    """One line that says what the numbers are of; it belongs under table and figure.
+
+    Args:
+      metrics: of `judge`, with "fit" beside it.
+      data: name of the data set.
+    """
+    fit, sample = metrics["fit"], metrics["sample"]
+    parts = [
+        data,
+        f"{fit['model']}, K = {'n/a' if fit['K'] is None else fit['K']}",
+        f"{_count(fit['windows'], 'window')}, {_count(fit['seeds'], 'seed')}, "
+        f"{_count(fit['points'], 'grid point')}",
+        f"decisions {sample['first_decision']} to {sample['last_decision']}, "
+        f"{sample['scored_periods']} scored",
+    ]
+    if fit["diverged"]:
+        parts.append(f"{fit['diverged']} of {fit['lanes']} lanes diverged")
+    if fit["windows_without_forecast"]:
+        parts.append(
+            f"{_count(fit['windows_without_forecast'], 'window')} not forecast"
+        )
+    if sample["risk_free"] != "subtracted":
+        parts.append(f"risk-free rate {sample['risk_free']}")
+    return "; ".join(parts)
+
+
+def write_tables(
+    directory: Path, tables: Mapping[str, pd.DataFrame], *, caption: str = ""
+) -> None:
+    """Write each table as NAME.md, rounded, and NAME.csv, in full; NaN is "n/a".
+
+    Args:
+      directory: made if it does not exist.
+      tables: file name without suffix -> table.
+      caption: line below each Markdown table.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    below = f"\n{caption}\n" if caption else ""
+    for name, table in tables.items():
+        (directory / f"{name}.md").write_text(markdown(table) + below, "utf-8")
+        table.to_csv(directory / f"{name}.csv", na_rep="n/a", float_format="%.10g")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Markdown of a table whose source is aligned too; index levels come first."""
+    levels = table.index.nlevels
+    keys = [key if levels > 1 else (key,) for key in table.index]
+    lines = [[*(name or "" for name in table.index.names), *table.columns]]
+    for key, cells in zip(keys, _formatted(table), strict=True):
+        lines.append([*(str(part) for part in key), *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = [
+        "-" * width if i < levels else "-" * (width - 1) + ":"
+        for i, width in enumerate(widths)
+    ]
+    padded = [
+        [
+            cell.ljust(width) if i < levels else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    padded.insert(1, rule)
+    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+
+
+def console_tables(metrics: Metrics, *, data: str) -> Group:
+    """The two tables a study ends with, for `rich.print`, and their conditions."""
+    sample, ic = metrics["sample"], metrics["rank_ic"]
+    portfolios = portfolio_table(metrics).iloc[:, :_CONSOLE_PORTFOLIO_COLUMNS]
+    missing = [
+        f"{weighting.capitalize()} weighted {reason}."
+        for weighting, reason in metrics["portfolios"].items()
+        if isinstance(reason, str)
+    ]
+    r2_note = [
+        NOT_A_FORECAST,
+        "r: assets, x: managed portfolios.",
+        f"Rank IC {_cell(ic['mean'], 3)}, t = {_cell(ic['t_statistic'], 2)} over "
+        f"{_count(ic['periods'], 'period')}.",
+    ]
+    portfolio_note = [
+        f"Top minus bottom of {sample['quantiles']} forecast quantiles; net of "
+        f"{1e4 * sample['cost_per_unit_traded']:g} bp per unit traded; short leg as if "
+        f"held; turnover per period; risk-free rate {sample['risk_free']}.",
+        *missing,
+    ]
+    return Group(
+        Text(conditions(metrics, data=data), style="bold"),
+        _console_r2(r2_table(metrics)),
+        Text(" ".join(r2_note), style="dim"),
+        _console_portfolios(portfolios, metrics["portfolios"]),
+        Text(" ".join(portfolio_note), style="dim"),
+    )
+
+
+def _console_r2(table: pd.DataFrame) -> Table:
+    """Standard errors stand in parentheses behind the number they belong to."""
+    errors = {c: f"{c} se" for c in table.columns if f"{c} se" in table.columns}
+    shown = [c for c in table.columns if c not in errors.values()]
+    headers = [f"{column} (se)" if column in errors else column for column in shown]
+    view = _console_table("Out-of-sample R2, per cent", ["", *headers])
+    for key, cells in zip(table.index, _formatted(table), strict=True):
+        cell = dict(zip(table.columns, cells, strict=True))
+        for column, error in errors.items():
+            if cell[error] != "n/a":
+                cell[column] += f" ({cell[error]})"
+        view.add_row(str(key), *(cell[column] for column in shown))
+    return view
+
+
+def _console_portfolios(table: pd.DataFrame, legs: Metrics) -> Table:
+    """A weighting that is not available takes one row."""
+    view = _console_table("Portfolios sorted on forecasts", ["", *table.columns])
+    for (weighting, portfolio), cells in zip(
+        table.index, _formatted(table), strict=True
+    ):
+        if not isinstance(legs[weighting], str):
+            view.add_row(f"{weighting} {portfolio.replace('_', ' ')}", *cells)
+        elif portfolio == _PORTFOLIOS[0]:
+            view.add_row(f"{weighting} weighted", *cells)
+    return view
+
+
+def _console_table(title: str, headers: list[str]) -> Table:
+    view = Table(
+        box=box.SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for i, header in enumerate(headers):
+        stacked = textwrap.fill(header, 6, break_long_words=False)
+        view.add_column(stacked, justify="right" if i else "left", no_wrap=True)
+    return view
+
+
+def _formatted(table: pd.DataFrame) -> list[list[str]]:
+    """Text of the cells of each row."""
+    digits = [_DECIMALS.get(column, 2) for column in table.columns]
+    return [
+        [_cell(value, d) for value, d in zip(row, digits, strict=True)]
+        for row in table.to_numpy(float)
+    ]
+
+
+def _cell(value: float, digits: int) -> str:
+    return "n/a" if math.isnan(value) else f"{value:z.{digits}f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None, unit: float) -> float:
+    return float("nan") if value is None else unit * float(value)
+
+
+def _at(metrics: Metrics, *keys: str) -> Any:
+    """Nested entry, None where any key is missing."""
+    found: Any = metrics
+    for key in keys:
+        found = (found or {}).get(key)
+    return found
