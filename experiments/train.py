@@ -6,6 +6,7 @@ into `jaxfin.config.StudyConfig` and calls `jaxfin.study.run_study`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from pathlib import Path
@@ -89,12 +90,11 @@ def _values(override: Any) -> list[str]:
 def _keys(chosen: dict[str, list[str]]) -> set[str]:
     """Dotted names of every setting under any combination of the chosen groups."""
     keys: set[str] = set()
+    choices = [[f"{group}={name}" for name in names] for group, names in chosen.items()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for group, names in {"model": [], **chosen}.items():
-            for name in names or [None]:
-                overrides = [] if name is None else [f"{group}={name}"]
-                plain = OmegaConf.to_container(compose("config", overrides))
-                keys |= set(_flat(plain))
+        for overrides in itertools.product(*choices):
+            plain = OmegaConf.to_container(compose("config", list(overrides)))
+            keys |= set(_flat(plain))
     return keys
 
 

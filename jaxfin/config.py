@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
-from jaxfin.errors import ConfigError, nearest
 from jaxfin.evaluate.judgement import PortfolioConfig
 from jaxfin.fit.engine import FitConfig
+from jaxfin.options import checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +59,11 @@ class StudyConfig:
 
 
 def _from_dict(kind: Any, content: Mapping[str, Any], prefix: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        if key not in fields:
-            raise ConfigError(f"{prefix}{key} is unknown: {nearest(key, fields)}")
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            value = _from_dict(type(default), value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[key] = value
-    return kind(**values)
+    hints = get_type_hints(kind)
+    plain = {
+        name: _from_dict(hints[name], value, f"{prefix}{name}.")
+        if dataclasses.is_dataclass(hints.get(name)) and isinstance(value, Mapping)
+        else value
+        for name, value in content.items()
+    }
+    return kind(**checked(plain, hints, prefix=prefix))

@@ -1,62 +1,83 @@
-"""Keywords of a factory, checked before it is called."""
+"""Settings checked against the type hints of what they are meant for."""
 
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Sequence as AbstractSequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxfin.errors import ConfigError, nearest
 
 
-def default_options(factory: Callable[..., Any], hidden: Collection[str] = ()) -> dict:
-    """Keywords of a factory and their defaults, those in ``hidden`` left out."""
-    parameters = inspect.signature(factory).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in hidden}
-
-
-def checked_options(
-    given: Mapping[str, Any], known: Mapping[str, Any], *, prefix: str
+def keyword_hints(
+    factory: Callable[..., Any], hidden: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The given options, if each is known and of the kind of its default.
+    """Type hint of every keyword of a factory, those in ``hidden`` left out."""
+    hints = get_type_hints(factory)
+    names = inspect.signature(factory).parameters
+    return {name: hints.get(name, Any) for name in names if name not in hidden}
+
+
+def checked(
+    given: Mapping[str, Any], hints: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, Any]:
+    """The given settings, if each is known and fits its type hint; lists as tuples.
 
     Args:
-      given: what the user asked for; lists become tuples.
-      known: names and defaults; a None default stands for an optional whole number.
-      prefix: of the option's full name in messages, such as "model.".
+      given: what the user asked for.
+      hints: the known names and their types.
+      prefix: of the full name in messages, such as "model.".
 
     Raises:
-      ConfigError: an unknown name, with the nearest known one, or a wrong kind.
+      ConfigError: an unknown name, with the nearest known one, or a value of another
+        type.
     """
-    checked: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in known:
-            raise ConfigError(f"{prefix}{name} is unknown: {nearest(name, known)}")
-        value = tuple(value) if isinstance(value, list) else value
-        default = known[name]
-        if not _same_kind(value, default):
+        if name not in hints:
+            raise ConfigError(f"{prefix}{name} is unknown: {nearest(name, hints)}")
+        if not _fits(value, hints[name]):
             raise ConfigError(
-                f"{prefix}{name}={value}: expected a value like {_example(default)}."
+                f"{prefix}{name}={value}: expected {_describe(hints[name])}."
             )
-        checked[name] = value
-    return checked
+        settings[name] = tuple(value) if isinstance(value, list) else value
+    return settings
 
 
-def _same_kind(value: Any, default: Any) -> bool:
-    if default is inspect.Parameter.empty:
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
         return True
-    if default is None:
-        return value is None or (isinstance(value, int) and not isinstance(value, bool))
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(
-            _same_kind(item, example) for item in value for example in default[:1]
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin in (tuple, AbstractSequence):
+        return isinstance(value, list | tuple) and all(
+            _fits(item, arguments[0]) for item in value
         )
-    return isinstance(value, type(default))
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, origin or hint)
 
 
-def _example(default: Any) -> str:
-    return "a whole number or null" if default is None else repr(default)
+def _describe(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(str(argument) for argument in arguments)
+    if origin in (tuple, AbstractSequence):
+        return f"a list, each item {_describe(arguments[0])}"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        types.NoneType: "null",
+    }
+    return names.get(hint, str(hint))

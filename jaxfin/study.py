@@ -23,8 +23,8 @@ from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, DataError
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.engine import Lane, fit_info, network_method
-from jaxfin.fit.lanes import LaneGrid, empty_state, lane_grid, run_lanes
-from jaxfin.fit.method import ACTIVE, DIVERGED, Fitted
+from jaxfin.fit.lanes import LaneGrid, empty_state, fitted_lanes, lane_grid, run_lanes
+from jaxfin.fit.method import ACTIVE, DIVERGED
 from jaxfin.forecasts import Selection, out_of_sample, select
 from jaxfin.methods.catalog import build_network
 from jaxfin.models.network import Network
@@ -133,7 +133,7 @@ def run_study(
                 dataset.panel,
                 windows,
                 grid,
-                Fitted(state.best, fit_info(state)),
+                fitted_lanes(network, dataset.panel, windows, config.fit, state),
                 selection,
                 progress=progress.evaluate,
             )

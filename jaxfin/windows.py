@@ -85,14 +85,14 @@ def rolling_windows(
     )
 
 
-def window_at(windows: Windows, index: int) -> Windows:
+def window_at(windows: Windows, index: int | Array) -> Windows:
     """The split of one window, its fields scalar."""
     return Windows(*(field[index] for field in windows))
 
 
-def rows_between(start: Array | int, stop: Array | int, length: int) -> Array:
+def rows_between(start: Integers | int, stop: Integers | int, length: int) -> Array:
     """Rows start..stop-1 padded with -1 to a static length: -1 means 'no row'."""
-    rows = start + jnp.arange(length, dtype=jnp.int32)
+    rows = jnp.asarray(start) + jnp.arange(length, dtype=jnp.int32)
     return jnp.where(rows < stop, rows, -1)
 
 

@@ -226,7 +226,7 @@ def _refuse_duplicates(
     if repeated.size:
         first = repeated[0]
         raise DataError(
-            f"asset {names[code[first]]!r} has two rows in the period ending "
+            f"asset {names[code[first]]} has two rows in the period ending "
             f"{dates[row[first]]:%Y-%m-%d} (the second is row {first}, {repeated.size} "
             "such rows in all): keep one row per date and asset."
         )

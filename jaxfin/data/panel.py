@@ -38,7 +38,9 @@ class Panel(NamedTuple):
     excess_returns: Array  # (T, N) simple, decimal, over (t, t+1]; 0 where not observed
     universe: Array  # (T, N) bool, may be forecast and held at t
     observed: Array  # (T, N) bool, the return over (t, t+1] was realised
-    asset: Array  # (T, N) int32 asset id in a slot, -1 where the slot is empty
+    # (T, N) int32 asset id in a slot, kept through a pause of its life (universe is
+    # False then); -1 where the slot is empty
+    asset: Array
     size: Array | None  # (T, N) market value at t; None = unknown
     risk_free: Array  # (T,) rate earned over (t, t+1], known at t
     macro: Array  # (T, Q) known at t

@@ -9,7 +9,7 @@ from jaxfin.data.packaged import french
 from jaxfin.data.panel import Dataset
 from jaxfin.data.simulate import simulate
 from jaxfin.errors import ConfigError, nearest
-from jaxfin.options import checked_options, default_options
+from jaxfin.options import checked, keyword_hints
 
 SOURCES: Mapping[str, Callable[..., Dataset]] = {
     "french": french,
@@ -25,5 +25,5 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
     """
     if name not in SOURCES:
         raise ConfigError(f"data={name} is unknown: {nearest(name, SOURCES)}")
-    known = default_options(SOURCES[name])
-    return SOURCES[name](**checked_options(options or {}, known, prefix="data."))
+    source = SOURCES[name]
+    return source(**checked(options or {}, keyword_hints(source), prefix="data."))

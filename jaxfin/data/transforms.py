@@ -85,13 +85,15 @@ def rank_scale(
             universe[..., None], np.where(known, characteristics, median), 0.0
         )
     with jax.enable_x64(True):
-        scaled = jax.lax.map(
-            _rank_scaled_date, (jnp.asarray(characteristics, float), jnp.asarray(known))
-        )
-        return np.asarray(scaled)
+        values = jnp.asarray(characteristics, float)
+        return np.asarray(_rank_scaled(values, jnp.asarray(known)))
 
 
 @jax.jit
+def _rank_scaled(values: Array, known: Array) -> Array:
+    return jax.lax.map(_rank_scaled_date, (values, known))
+
+
 def _rank_scaled_date(date: tuple[Array, Array]) -> Array:
     values, known = date
     ranks = jax.vmap(average_rank, in_axes=1, out_axes=1)(values, known)
@@ -128,10 +130,16 @@ def managed_portfolios(
             jnp.asarray(excess_returns, float),
             jnp.asarray(mask),
         )
-        returns, condition = jax.lax.map(partial(_managed_date, kind), arrays)
+        returns, condition = _managed(kind, *arrays)
+        observed = np.asarray(np.any(mask, axis=1))
         return HostManagedPortfolios(
-            np.asarray(returns), np.asarray(mask).any(axis=1), np.asarray(condition)
+            np.asarray(returns), observed, np.asarray(condition)
         )
+
+
+@partial(jax.jit, static_argnums=0)
+def _managed(kind: str, *arrays: Array) -> tuple[Array, Array]:
+    return jax.lax.map(partial(_managed_date, kind), arrays)
 
 
 def _managed_date(kind: str, date: tuple[Array, Array, Array]) -> tuple[Array, Array]:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
@@ -92,12 +94,16 @@ class FitConfig:
 
 
 class Lane(NamedTuple):
-    """State of one lane: all that is needed to go on."""
+    """State of one lane: all that is needed to go on.
 
-    weights: Any
+    Weights are held as one vector: fewer, larger operations to compile and to run.
+    """
+
+    weights: Array  # (n,) raveled
     statistics: Any
     optimiser: Any
-    best: Any  # {"weights", "statistics"} with the lowest validation score so far
+    best_weights: Array  # (n,) of the lowest validation score so far
+    best_statistics: Any
     best_score: Array  # ()
     best_epoch: Array  # () int32
     wait: Array  # () int32 epochs since the best
@@ -107,15 +113,20 @@ class Lane(NamedTuple):
     history: Array  # (max_epochs * phases, 2)
 
 
+Advance = Callable[[Array, Panel, Windows, Hypers, Lane, int], Lane]
+
+
 class LanePrograms(NamedTuple):
     """Pure functions of one window's lanes (leading axis A) for one network."""
 
     # (key, panel, window, hyper) -> Lane, for one lane
     start: Callable[[Array, Panel, Windows, Hypers], Lane]
     # per phase: (key, panel, window, hypers (A,), lanes (A,), epochs) -> lanes
-    advance: tuple[Callable[[Array, Panel, Windows, Hypers, Lane, int], Lane], ...]
+    advance: tuple[Advance, ...]
     # lanes at the end of a phase -> the same at the start of the next
     next_phase: Callable[[Lane], Lane]
+    # (panel, lane) -> best parameters as the network's tree, and diagnostics
+    fitted: Callable[[Panel, Lane], Fitted]
 
 
 def lane_programs(
@@ -152,11 +163,13 @@ def lane_programs(
         )
         rows = config.max_epochs * len(network.phases)
         dtype = panel.characteristics.dtype
+        weights, _ = ravel_pytree(params["weights"])
         return Lane(
-            weights=params["weights"],
+            weights=weights,
             statistics=params["statistics"],
-            optimiser=adam.init(params["weights"]),
-            best=params,
+            optimiser=adam.init(weights),
+            best_weights=weights,
+            best_statistics=params["statistics"],
             best_score=jnp.asarray(jnp.inf, dtype),
             best_epoch=jnp.asarray(-1, jnp.int32),
             wait=jnp.zeros((), jnp.int32),
@@ -165,6 +178,13 @@ def lane_programs(
             phase=jnp.zeros((), jnp.int32),
             history=jnp.full((rows, 2), jnp.nan, dtype),
         )
+
+    def unravel(panel: Panel) -> Callable[[Array], Any]:
+        """Vector of weights -> the network's tree of weights."""
+        rows = jax.ShapeDtypeStruct((train_length,), jnp.int32)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), panel, rows)
+        zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes["weights"])
+        return ravel_pytree(zeros)[1]
 
     def epoch_batches(key: Array, window: Windows, epoch: Array) -> Array:
         """(batches, batch_size) shuffled training rows, -1 where none are left."""
@@ -177,10 +197,14 @@ def lane_programs(
         # Dealt like cards, so that missing rows spread over the batches.
         return shuffled.reshape(batch_size, batches).T
 
-    def phase_program(phase: Phase, position: int):
-        def step(lane: Lane, key: Array, panel: Panel, rows: Array, hyper: Hypers):
-            def objective(weights: Any) -> tuple[Array, Any]:
-                params = {"weights": weights, "statistics": lane.statistics}
+    def phase_program(phase: Phase, position: int) -> Advance:
+        def step(
+            lane: Lane, key: Array, panel: Panel, rows: Array, hyper: Hypers
+        ) -> tuple[Lane, Array]:
+            tree = unravel(panel)
+
+            def objective(weights: Array) -> tuple[Array, Any]:
+                params = {"weights": tree(weights), "statistics": lane.statistics}
                 return phase.loss(params, key, panel, rows, hyper)
 
             (value, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(
@@ -188,20 +212,24 @@ def lane_programs(
             )
             direction, optimiser = adam.update(gradient, lane.optimiser)
             if phase.trainable is not None:
-                direction = jax.tree.map(
-                    lambda move, train: jnp.where(train, move, 0),
-                    direction,
-                    phase.trainable(lane.weights),
+                weights = tree(lane.weights)
+                train = jax.tree.map(
+                    lambda leaf, on: jnp.full_like(leaf, on),
+                    weights,
+                    phase.trainable(weights),
                 )
+                direction = direction * ravel_pytree(train)[0]
             rate = hyper["learning_rate"] * (1 if phase.ascend else -1)
-            weights = jax.tree.map(lambda w, d: w + rate * d, lane.weights, direction)
             lane = lane._replace(
-                weights=weights, statistics=statistics, optimiser=optimiser
+                weights=lane.weights + rate * direction,
+                statistics=statistics,
+                optimiser=optimiser,
             )
             return lane, value
 
         def scored(lane: Lane, panel: Panel, rows: Array, loss: Array) -> Lane:
-            params = {"weights": lane.weights, "statistics": lane.statistics}
+            weights = unravel(panel)(lane.weights)
+            params = {"weights": weights, "statistics": lane.statistics}
             score = phase.score(params, panel, rows)
             better = score < lane.best_score
             diverged = ~(jnp.isfinite(score) & jnp.isfinite(loss))
@@ -211,7 +239,8 @@ def lane_programs(
             status = jnp.where((status == ACTIVE) & last, EXHAUSTED, status)
             record = jnp.stack([loss, score])
             return lane._replace(
-                best=_select(better, params, lane.best),
+                best_weights=jnp.where(better, lane.weights, lane.best_weights),
+                best_statistics=_select(better, lane.statistics, lane.best_statistics),
                 best_score=jnp.where(better, score, lane.best_score),
                 best_epoch=jnp.where(better, lane.epoch, lane.best_epoch),
                 wait=wait,
@@ -235,7 +264,9 @@ def lane_programs(
                 rows = epoch_batches(key, window, stamp)
             keys = jax.vmap(lambda hyper: lane_key(key, window, hyper))(hypers)
 
-            def minibatch(lanes: Lane, batch: tuple[Array, Array]):
+            def minibatch(
+                lanes: Lane, batch: tuple[Array, Array]
+            ) -> tuple[Lane, Array]:
                 index, rows = batch
                 noise = jax.vmap(
                     lambda k: jax.random.fold_in(k, stamp * rows.size + index)
@@ -275,9 +306,9 @@ def lane_programs(
     def next_phase(lane: Lane) -> Lane:
         going = lane.status != DIVERGED
         fresh = lane._replace(
-            weights=lane.best["weights"],
-            statistics=lane.best["statistics"],
-            optimiser=adam.init(lane.best["weights"]),
+            weights=lane.best_weights,
+            statistics=lane.best_statistics,
+            optimiser=adam.init(lane.best_weights),
             best_score=jnp.full_like(lane.best_score, jnp.inf),
             best_epoch=jnp.full_like(lane.best_epoch, -1),
             wait=jnp.zeros_like(lane.wait),
@@ -287,8 +318,13 @@ def lane_programs(
         )
         return _select(going, fresh, lane)
 
+    def fitted(panel: Panel, lane: Lane) -> Fitted:
+        weights = unravel(panel)(lane.best_weights)
+        params = {"weights": weights, "statistics": lane.best_statistics}
+        return Fitted(params, fit_info(lane))
+
     advance = tuple(phase_program(phase, i) for i, phase in enumerate(network.phases))
-    return LanePrograms(start=start, advance=advance, next_phase=next_phase)
+    return LanePrograms(start, advance, next_phase, fitted)
 
 
 def network_method(
@@ -311,7 +347,7 @@ def network_method(
     ) -> Fitted:
         lane = programs.start(key, panel, window, hyper)
         if start is not None:
-            lane = lane._replace(weights=start.params["weights"])
+            lane = lane._replace(weights=ravel_pytree(start.params["weights"])[0])
         lanes = jax.tree.map(lambda leaf: leaf[None], lane)
         hypers = {name: jnp.asarray(value)[None] for name, value in hyper.items()}
         for position, advance in enumerate(programs.advance):
@@ -319,7 +355,7 @@ def network_method(
                 lanes = jax.vmap(programs.next_phase)(lanes)
             lanes = advance(key, panel, window, hypers, lanes, config.max_epochs)
         lane = jax.tree.map(lambda leaf: leaf[0], lanes)
-        return Fitted(lane.best, fit_info(lane))
+        return programs.fitted(panel, lane)
 
     def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
         return network.forecast(fitted.params, panel, rows)

@@ -23,8 +23,8 @@ from jax import Array
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import FitError
-from jaxfin.fit.engine import FitConfig, Lane, lane_programs
-from jaxfin.fit.method import ACTIVE, DIVERGED
+from jaxfin.fit.engine import FitConfig, Lane, LanePrograms, lane_programs
+from jaxfin.fit.method import ACTIVE, DIVERGED, Fitted
 from jaxfin.models.network import Network
 from jaxfin.windows import Windows, longest, window_at
 
@@ -92,7 +92,7 @@ def empty_state(
 ) -> Lane:
     """Shapes and dtypes of the runner's state: the target a checkpoint is read into."""
     return jax.eval_shape(
-        _starter(network, windows, config),
+        _starter(_programs(network, windows, config)),
         jax.random.key(0),
         panel,
         windows,
@@ -129,19 +129,12 @@ def run_lanes(
     hypers = _device(grid.hypers)
     compile_seconds, fit_seconds = 0.0, 0.0
 
-    began = time.perf_counter()
-    starter = jax.jit(_starter(network, windows, config))
+    programs = _programs(network, windows, config)
     if state is None:
-        start = starter.lower(key, panel, windows, hypers).compile()
+        began = time.perf_counter()
+        start = jax.jit(_starter(programs)).lower(key, panel, windows, hypers).compile()
         compile_seconds += time.perf_counter() - began
         state = start(key, panel, windows, hypers)
-
-    programs = lane_programs(
-        network,
-        config,
-        train_length=longest(windows.train_start, windows.train_stop),
-        valid_length=longest(windows.valid_start, windows.valid_stop),
-    )
     budget = _memory_budget(config.memory_gb)
     visits = min(count, VISITS)
     compiled_at: dict[tuple[int, int], Any] = {}
@@ -205,14 +198,25 @@ def run_lanes(
         )
 
 
-def _starter(network: Network, windows: Windows, config: FitConfig) -> Any:
-    programs = lane_programs(
+def fitted_lanes(
+    network: Network, panel: Panel, windows: Windows, config: FitConfig, state: Lane
+) -> Fitted:
+    """Best parameters and diagnostics of every lane, leaves (W, A, ...)."""
+    fitted = _programs(network, windows, config).fitted
+    by_window = jax.vmap(fitted, in_axes=(None, 0))
+    return jax.jit(jax.vmap(by_window, in_axes=(None, 0)))(panel, state)
+
+
+def _programs(network: Network, windows: Windows, config: FitConfig) -> LanePrograms:
+    return lane_programs(
         network,
         config,
         train_length=longest(windows.train_start, windows.train_stop),
         valid_length=longest(windows.valid_start, windows.valid_stop),
     )
 
+
+def _starter(programs: LanePrograms) -> Any:
     def starter(key: Array, panel: Panel, windows: Windows, hypers: Any) -> Lane:
         def window(window: Windows) -> Lane:
             return jax.vmap(programs.start, in_axes=(None, None, None, 0))(

@@ -9,7 +9,7 @@ from typing import Any
 from jaxfin.errors import ConfigError, nearest
 from jaxfin.models.factor import cae, seqlat
 from jaxfin.models.network import Network
-from jaxfin.options import checked_options, default_options
+from jaxfin.options import checked, keyword_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Entry:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The model's options and their defaults, K and dtype aside."""
-        return default_options(self.build, hidden=("factors", "dtype"))
+        """The model's options and their types, K and dtype aside."""
+        return keyword_hints(self.build, hidden=("factors", "dtype"))
 
 
 CATALOG: Mapping[str, Entry] = {
@@ -55,6 +55,6 @@ def build_network(
     if name not in CATALOG:
         raise ConfigError(f"model={name} is unknown: {nearest(name, CATALOG)}")
     entry = CATALOG[name]
-    options = checked_options(options or {}, entry.options, prefix="model.")
+    options = checked(options or {}, entry.options, prefix="model.")
     factors = entry.factors if factors is None else factors
     return entry.build(factors=factors, **options), factors

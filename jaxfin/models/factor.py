@@ -19,7 +19,7 @@ from jax import Array
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
 from jaxfin.kernels import accumulated_sum
-from jaxfin.models.nets import BetaNetwork, LinearFactors, SequenceFactors
+from jaxfin.models.nets import BetaNetwork, LinearFactors, Noise, SequenceFactors
 from jaxfin.models.network import Hyper, Network, Params, Phase
 from jaxfin.models.recurrence import RunningMoments
 
@@ -153,7 +153,8 @@ def latent_factor_network(
         mask = (lags >= 0) & panel.managed.observed[index]
         inputs = panel.managed.returns[index] / params["statistics"]["input_scale"]
         inputs = jnp.where(mask[..., None], inputs, 0)
-        return factor.apply({"params": params["weights"]["factor"]}, inputs, mask)
+        weights = params["weights"]["factor"]
+        return jnp.asarray(factor.apply({"params": weights}, inputs, mask))
 
     def squared_error(
         params: Params,
@@ -166,15 +167,13 @@ def latent_factor_network(
         """Sum of squared scaled residuals over rows, and running moments."""
         index = jnp.maximum(rows, 0)
         mask = panel.universe[index] & panel.observed[index] & (rows >= 0)[:, None]
-        key, rate = noise if noise is not None else (None, None)
         fitted, moments = beta.apply(
             {"params": params["weights"]["beta"]},
             panel.characteristics[index],
             factors,
             mask,
             params["statistics"]["beta"],
-            key,
-            rate,
+            noise,
             train=train,
             method="fitted",
         )
@@ -187,7 +186,7 @@ def latent_factor_network(
         return jnp.maximum(jnp.sum(mask), 1).astype(panel.excess_returns.dtype)
 
     def blockwise_error(
-        params: Params, key: Array | None, panel: Panel, rows: Array, rate: Array | None
+        params: Params, panel: Panel, rows: Array, noise: Noise | None
     ) -> Array:
         """Sum of squared scaled residuals, a few periods at a time."""
         blocks = block_count(rows.shape[0], panel.universe.shape[1])
@@ -200,10 +199,9 @@ def latent_factor_network(
             block = {"weights": {"beta": weights}, "statistics": statistics}
             return squared_error(block, factors, panel, rows, noise, False)[0]
 
-        noise = None
-        if key is not None:
-            keys = jax.random.split(key, blocks)
-            noise = (keys, jnp.broadcast_to(rate, (blocks,)))
+        if noise is not None:
+            key, rate = noise
+            noise = (jax.random.split(key, blocks), jnp.broadcast_to(rate, (blocks,)))
         rows, factors = (
             leaf.reshape(blocks, -1, *leaf.shape[1:]) for leaf in (rows, factors)
         )
@@ -216,28 +214,28 @@ def latent_factor_network(
     def loss(
         params: Params, key: Array, panel: Panel, rows: Array, hyper: Hyper
     ) -> tuple[Array, Any]:
-        rate = hyper.get("dropout")
-        key = key if rate is not None else None
+        noise = (key, hyper["dropout"]) if "dropout" in hyper else None
         statistics = params["statistics"]
         if beta.batch_norm:
             # Batch statistics need the whole minibatch at once.
             factors = latent_factors(params, panel, rows)
-            noise = None if rate is None else (key, rate)
             error, moments = squared_error(params, factors, panel, rows, noise, True)
             statistics = {**statistics, "beta": moments}
         else:
-            error = blockwise_error(params, key, panel, rows, rate)
+            error = blockwise_error(params, panel, rows, noise)
         penalty = hyper["l1"] * mean_absolute_kernel(params["weights"])
         return error / count(panel, rows) + penalty, statistics
 
     def score(params: Params, panel: Panel, rows: Array) -> Array:
-        return blockwise_error(params, None, panel, rows, None) / count(panel, rows)
+        return blockwise_error(params, panel, rows, None) / count(panel, rows)
 
     def betas(params: Params, panel: Panel, rows: Array) -> Array:
-        return beta.apply(
-            {"params": params["weights"]["beta"]},
-            panel.characteristics[jnp.maximum(rows, 0)],
-            params["statistics"]["beta"],
+        return jnp.asarray(
+            beta.apply(
+                {"params": params["weights"]["beta"]},
+                panel.characteristics[jnp.maximum(rows, 0)],
+                params["statistics"]["beta"],
+            )
         )
 
     def forecast(params: Params, panel: Panel, rows: Array) -> Array:

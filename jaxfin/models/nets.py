@@ -24,12 +24,18 @@ from jaxfin.models.recurrence import (
 )
 
 _glorot = nn.initializers.glorot_uniform()
+# Factors start near zero (paper 001, section 2.4.1): training then finds the strongest
+# directions of the noisy managed portfolios first, and early stopping stops there.
+_near_zero = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
+
+
+Noise = tuple[Array, Array]  # key and rate of dropout
 
 
 class BetaNetwork(nn.Module):
     """Multilayer perceptron from characteristics to betas (paper 001, eq. 14-16).
 
-    Per hidden layer linear -> batch norm (optional) -> ReLU (-> dropout); linear output.
+    Hidden layers are linear -> batch norm (optional) -> ReLU (-> dropout).
 
     Attributes:
       hidden: width of each hidden layer; () makes betas linear.
@@ -56,10 +62,9 @@ class BetaNetwork(nn.Module):
     def hidden_units(
         self,
         characteristics: Array,
-        mask: Array | None = None,
-        statistics: Sequence[RunningMoments] = (),
-        key: Array | None = None,
-        rate: Array | None = None,
+        mask: Array,
+        statistics: Sequence[RunningMoments],
+        noise: Noise | None = None,
         *,
         train: bool = False,
     ) -> tuple[Array, list[RunningMoments]]:
@@ -73,7 +78,8 @@ class BetaNetwork(nn.Module):
                 units = units * scale + offset
                 moments.append(new)
             units = jax.nn.relu(units)
-            if key is not None:
+            if noise is not None:
+                key, rate = noise
                 units = dropout(jax.random.fold_in(key, index), units, rate)
         return units, moments
 
@@ -81,7 +87,8 @@ class BetaNetwork(nn.Module):
         self, characteristics: Array, statistics: Sequence[RunningMoments] = ()
     ) -> Array:
         """Betas of any (..., P) characteristics, in inference mode: (..., K)."""
-        units, _ = self.hidden_units(characteristics, None, statistics)
+        everywhere = jnp.ones(characteristics.shape[:-1], bool)
+        units, _ = self.hidden_units(characteristics, everywhere, statistics)
         kernel, bias = self.kernel(units.shape[-1])
         return units @ kernel + bias
 
@@ -90,9 +97,8 @@ class BetaNetwork(nn.Module):
         characteristics: Array,
         factors: Array,
         mask: Array,
-        statistics: Sequence[RunningMoments] = (),
-        key: Array | None = None,
-        rate: Array | None = None,
+        statistics: Sequence[RunningMoments],
+        noise: Noise | None = None,
         *,
         train: bool,
     ) -> tuple[Array, list[RunningMoments]]:
@@ -101,7 +107,7 @@ class BetaNetwork(nn.Module):
         Args:
           characteristics: (B, N, P). factors: (B, K). mask: (B, N) bool.
           statistics: running moments per hidden layer, when batch norm is on.
-          key: noise for dropout, None for none. rate: dropout rate, traced.
+          noise: key and (traced) rate of dropout, None for none.
           train: batch statistics instead of running ones.
 
         Returns:
@@ -114,8 +120,7 @@ class BetaNetwork(nn.Module):
             characteristics.reshape(periods * assets, width),
             mask.reshape(periods * assets),
             statistics,
-            key,
-            rate,
+            noise,
             train=train,
         )
         kernel, bias = self.kernel(units.shape[-1])
@@ -164,7 +169,7 @@ class LinearFactors(nn.Module):
     def __call__(self, lookback: Array, mask: Array) -> Array:
         """(M, L, P+1) scaled managed portfolios, the last is row t -> (M, K)."""
         del mask  # row t itself is always available where the loss counts it
-        dense = nn.Dense(self.factors, param_dtype=self.dtype, kernel_init=_glorot)
+        dense = nn.Dense(self.factors, param_dtype=self.dtype, kernel_init=_near_zero)
         return dense(lookback[:, -1])
 
 
@@ -200,12 +205,15 @@ class SequenceFactors(nn.Module):
         decoded = attention_decoder(decoder, kernel, states, available, last)
         stacked = jnp.swapaxes(decoded, 0, 1).reshape(lookback.shape[0], -1)
         dense = nn.Dense(
-            self.factors, param_dtype=self.dtype, kernel_init=_glorot, name="readout"
+            self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
         )
         factors = dense(stacked)
         if self.residual:
             skip = self.param(
-                "skip_kernel", _glorot, (lookback.shape[-1], self.factors), self.dtype
+                "skip_kernel",
+                _near_zero,
+                (lookback.shape[-1], self.factors),
+                self.dtype,
             )
             factors = factors + lookback[:, -1] @ skip
         return factors

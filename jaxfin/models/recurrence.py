@@ -18,6 +18,9 @@ class LSTMWeights(NamedTuple):
     bias: Array  # (4d,)
 
 
+State = tuple[Array, Array]  # h and c, each (M, d)
+
+
 class RunningMoments(NamedTuple):
     """Batch-norm statistics of one layer."""
 
@@ -42,9 +45,7 @@ def lstm_cell(gates: Array, cell: Array) -> tuple[Array, Array]:
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def lstm(
-    weights: LSTMWeights, inputs: Array, mask: Array
-) -> tuple[Array, tuple[Array, Array]]:
+def lstm(weights: LSTMWeights, inputs: Array, mask: Array) -> tuple[Array, State]:
     """Run an LSTM over the leading axis from a zero state.
 
     A step whose mask is False is skipped: state and output carry over unchanged.
@@ -63,7 +64,7 @@ def lstm(
     projected = inputs @ weights.input_kernel + weights.bias
     start = jnp.zeros((inputs.shape[1], units), projected.dtype)
 
-    def step(state: tuple[Array, Array], now: tuple[Array, Array]):
+    def step(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
         hidden, cell = state
         gates, available = now
         new = lstm_cell(gates + hidden @ weights.recurrent_kernel, cell)
@@ -102,7 +103,7 @@ def attention_decoder(
     attention_kernel: Array,
     states: Array,
     mask: Array,
-    start: tuple[Array, Array],
+    start: State,
 ) -> Array:
     """Decode L steps, each fed the attention context of the one before (eq. 7-12).
 
@@ -120,7 +121,7 @@ def attention_decoder(
     """
     keys = jnp.einsum("de,lme->lmd", attention_kernel, states)
 
-    def step(state: tuple[Array, Array], _: None):
+    def step(state: State, _: None) -> tuple[State, Array]:
         hidden, cell = state
         context = attention(hidden, keys, states, mask)
         gates = (

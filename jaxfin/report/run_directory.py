@@ -168,7 +168,8 @@ def provenance() -> dict[str, Any]:
             "count": jax.device_count(),
             "cores": os.cpu_count(),
         },
-        "matmul_precision": str(jax.config.jax_default_matmul_precision or "default"),
+        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None)
+        or "default",
     }
 
 

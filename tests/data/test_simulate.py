@@ -7,7 +7,7 @@ from jaxfin.data.panel import fingerprint
 from jaxfin.data.simulate import oracle_r2, simulate
 from jaxfin.errors import ConfigError
 
-BALANCED = {"turnover": 0, "missing": 0}
+BALANCED = {"exit_rate": 0, "missing": 0}
 
 
 @pytest.fixture(scope="module", params=["gkx2021a", "gkx2021b", "null"])
@@ -18,7 +18,7 @@ def unbalanced(request):
         assets=60,
         periods=150,
         characteristics=4,
-        turnover=0.03,
+        exit_rate=0.03,
         vacancy=3,
         missing=0.05,
     )
@@ -79,7 +79,7 @@ def test_slots_are_reused_by_new_assets_and_ids_never_come_back(unbalanced):
 
 def test_a_newcomer_does_not_inherit_the_path_of_its_slot():
     panel = simulate(
-        "gkx2021a", assets=80, periods=200, characteristics=3, turnover=0.1, vacancy=0
+        "gkx2021a", assets=80, periods=200, characteristics=3, exit_rate=0.1, vacancy=0
     ).panel
     c, asset = np.asarray(panel.characteristics), np.asarray(panel.asset)
     same = asset[1:] == asset[:-1]
@@ -100,8 +100,16 @@ def test_rates_of_leaving_and_missing_are_as_asked(unbalanced):
     missing = 1 - observed[:-1][universe[:-1]].mean()
     assert abs(missing - 0.05) < 4 * np.sqrt(0.05 * 0.95 / at_risk)
     assert not (observed & ~universe).any()
-    # In steady state the share of live slots is 1 / (1 + turnover * vacancy).
-    assert abs(universe.mean() - 1 / 1.09) < 0.03
+
+
+def test_sample_starts_in_the_steady_state():
+    """The share of live slots is 1 / (1 + exit_rate * vacancy) from the first row on."""
+    slots = 4000
+    panel = simulate(
+        "gkx2021a", assets=slots, periods=12, characteristics=3, exit_rate=0.2, vacancy=5
+    ).panel
+    share = np.asarray(panel.universe).mean(axis=1)
+    assert (np.abs(share - 0.5) < 4 * np.sqrt(0.25 / slots)).all()
 
 
 def test_leaving_earns_a_last_return(unbalanced):
@@ -115,7 +123,7 @@ def test_residual_is_a_tenth_of_a_raw_t5(unbalanced):
     panel, truth = unbalanced.panel, unbalanced.truth
     observed = np.asarray(panel.observed)
     error = (np.asarray(panel.excess_returns, float) - truth.systematic)[observed]
-    # The fourth moment of t5 is 25, so the mean of squares has variance (25 - 25/9) / n.
+    # The fourth moment of t5 is 25: the mean of squares has variance (25 - 25/9) / n.
     se = np.sqrt((25 - 25 / 9) / error.size)
     assert abs((error**2).mean() / 0.01 - 5 / 3) < 5 * se
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(error.size)
@@ -210,7 +218,7 @@ def test_null_design_has_nothing_to_predict():
 
 @pytest.mark.parametrize("design", ["gkx2021a", "gkx2021b"])
 def test_long_balanced_panel_scores_the_population_r2(design):
-    """Closed form: E c^2 = (N - 1) / (3 (N + 1)) for ranks, E f^2 = mu^2 + .1^2 + .01^2.
+    """Closed form, with E f^2 = mu^2 + .1^2 + .01^2 and the moments of ranks.
 
     Characteristics are independent and symmetric, so cross terms vanish.
     """
@@ -272,7 +280,7 @@ def test_oracle_scores_of_the_published_design(design, published, universe):
         ({"periods": 0}, "periods=0"),
         ({"characteristics": 2}, "characteristics=2: needs at least 3"),
         ({"vacancy": -1.0}, "vacancy=-1.0"),
-        ({"turnover": 1.0}, r"turnover=1.0: a probability in \[0, 1\)"),
+        ({"exit_rate": 1.0}, r"exit_rate=1.0: a probability in \[0, 1\)"),
         ({"missing": np.nan}, "missing=nan"),
     ],
 )

@@ -1,0 +1,171 @@
+"""What several test files share: a ragged panel, the table of methods, compiled fits."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxfin.data.panel import Panel, make_panel
+from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.method import Method
+from jaxfin.methods.catalog import CATALOG
+from jaxfin.windows import rolling_windows
+
+PERIODS, SLOTS, CHARACTERISTICS, FACTORS, LOOKBACK = 48, 24, 4, 2, 4
+TRAIN, VALID, TEST = 20, 8, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table every law is run on: a catalog name and a variant of it."""
+
+    model: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    hyper: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def network(self, dtype=np.float64):
+        build = CATALOG[self.model].build
+        return build(factors=FACTORS, dtype=dtype, **self.options)
+
+
+_SMALL = {"lookback": LOOKBACK, "hidden": (8,)}
+METHODS = {
+    "seqlat-window": Row("seqlat", _SMALL),
+    "seqlat-residual": Row("seqlat", {**_SMALL, "variant": "residual"}),
+    "seqlat-batch-norm": Row("seqlat", {**_SMALL, "batch_norm": True}),
+    "seqlat-dropout": Row("seqlat", _SMALL, {"dropout": 0.3}),
+    "cae-0": Row("cae", {"depth": 0}),
+    "cae-1": Row("cae", {"depth": 1}),
+    "cae-2": Row("cae", {"depth": 2}),
+    "cae-3": Row("cae", {"depth": 3}),
+    "cae-batch-norm": Row("cae", {"depth": 1, "batch_norm": True}),
+}
+CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
+
+
+class Fits:
+    """Methods of the table, compiled once per session and shape."""
+
+    def __init__(self):
+        self._methods: dict[tuple[str, Any], Method] = {}
+
+    def method(self, name: str, dtype=np.float64) -> Method:
+        """A jitted `Method`: 5 epochs of 4 batches, which are 20 optimisation steps."""
+        if (name, dtype) not in self._methods:
+            plain = network_method(
+                METHODS[name].network(dtype),
+                CONFIG,
+                train_length=TRAIN,
+                valid_length=VALID,
+            )
+            jitted = Method(*(jax.jit(function) for function in plain))
+            self._methods[name, dtype] = jitted
+        return self._methods[name, dtype]
+
+    def hyper(self, name: str, *, seed=0, learning_rate=0.01, l1=0.01):
+        """One point of the grid as a lane reads it."""
+        return {
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "l1": l1,
+            **METHODS[name].hyper,
+        }
+
+
+def ragged_arrays(seed=0, periods=PERIODS, slots=SLOTS):
+    """Arguments of `make_panel`: assets come and go, slots are reused, data is missing.
+
+    Two rows have no return at all, one has fewer assets than characteristics, the last
+    has no return yet. Returns have two factors, so that there is something to learn.
+    """
+    rng = np.random.default_rng(seed)
+    universe = np.empty((periods, slots), bool)
+    asset = np.full((periods, slots), -1)
+    universe[0] = rng.random(slots) < 0.8
+    asset[0, universe[0]] = np.arange(universe[0].sum())
+    for t in range(1, periods):
+        stays = universe[t - 1] & (rng.random(slots) < 0.95)
+        enters = ~universe[t - 1] & (rng.random(slots) < 0.2)
+        universe[t] = stays | enters
+        asset[t, stays] = asset[t - 1, stays]
+        asset[t, enters] = asset[:t].max() + 1 + np.arange(enters.sum())
+    universe[15, 3:] = False
+    shape = (periods, slots)
+    characteristics = rng.normal(size=(*shape, CHARACTERISTICS))
+    factors = rng.normal(0.02, 0.1, (periods, FACTORS))
+    excess = np.einsum("tnk,tk->tn", characteristics[..., :FACTORS], factors)
+    excess += rng.normal(0, 0.1, shape)
+    excess[~universe | (rng.random(shape) < 0.1)] = np.nan
+    excess[[10, 36, periods - 1]] = np.nan
+    characteristics[rng.random(characteristics.shape) < 0.05] = np.nan
+    return {
+        "characteristics": characteristics,
+        "excess_returns": excess,
+        "universe": universe,
+        "asset": asset,
+        "size": np.where(rng.random(shape) < 0.1, np.nan, rng.lognormal(size=shape)),
+        "risk_free": rng.uniform(0, 0.005, periods),
+        "macro": rng.normal(size=(periods, 2)),
+        "factors": np.append(factors[:-1, :1], [[np.nan]], axis=0),
+    }
+
+
+def build_panel(arrays, dtype=np.float64) -> Panel:
+    """`make_panel` in the precision asked for."""
+    with jax.enable_x64(dtype == np.float64):
+        return make_panel(**arrays, dtype=dtype)
+
+
+@pytest.fixture(scope="session")
+def arrays():
+    return ragged_arrays()
+
+
+@pytest.fixture(scope="session")
+def panel(arrays):
+    """The ragged panel in float64."""
+    return build_panel(arrays)
+
+
+@pytest.fixture(scope="session")
+def panel32(arrays):
+    """The ragged panel in the precision that is shipped."""
+    return build_panel(arrays, np.float32)
+
+
+@pytest.fixture(scope="session")
+def windows():
+    """Four windows, the last one short: tests 28-33, 34-39, 40-45 and 46-47."""
+    return rolling_windows(PERIODS, train=TRAIN, valid=VALID, test=TEST)
+
+
+@pytest.fixture(scope="session")
+def fits():
+    return Fits()
+
+
+QUICK = ("seqlat-window", "cae-1")  # enough for a first look, without ``-m slow``
+_PARAMS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in METHODS
+]
+
+
+@pytest.fixture(params=_PARAMS)
+def method_name(request):
+    """Every row of the table, one after the other."""
+    return request.param
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def scalars(window):
+    """One window's fields as device integers, so that windows share a program."""
+    return type(window)(*(jnp.asarray(field, jnp.int32) for field in window))
