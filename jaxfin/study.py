@@ -113,6 +113,8 @@ def run_study(
             console.print(note)
 
         if folder is not None:
+            # From here on the directory is this study's: settings and data are sound.
+            run_directory.write_yaml(folder / "config.yaml", config.to_dict())
             running = provenance | {"finished": False}
             run_directory.write_json(folder / "provenance.json", running)
         grid = lane_grid(config.fit)

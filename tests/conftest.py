@@ -1,7 +1,15 @@
-"""What several test files share: a ragged panel, the table of methods, compiled fits."""
+"""Shared by several test files: a ragged panel, the table of methods, their fits."""
 
 import dataclasses
+import os
 from typing import Any
+
+# Almost all the time of these tests is compilation: half of it is machine code better
+# than tiny arrays need. XLA_FLAGS= (empty) tests the programs as they are shipped.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +17,19 @@ import numpy as np
 import pytest
 
 from jaxfin.data.panel import Panel, make_panel
+from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.fit.engine import FitConfig, network_method
 from jaxfin.fit.method import Method
 from jaxfin.methods.catalog import CATALOG
+from jaxfin.models.network import Network, Phase
 from jaxfin.windows import rolling_windows
+
+
+def pytest_configure(config):
+    """Programs compiled by an earlier test, or an earlier run, are read from disk."""
+    if hasattr(config, "cache"):
+        enable_compilation_cache(config.cache.mkdir("jax"))
+
 
 PERIODS, SLOTS, CHARACTERISTICS, FACTORS, LOOKBACK = 48, 24, 4, 2, 4
 TRAIN, VALID, TEST = 20, 8, 6
@@ -73,6 +90,38 @@ class Fits:
             "l1": l1,
             **METHODS[name].hyper,
         }
+
+
+def linear_network(dtype=np.float64):
+    """r_{i,t+1} = z_{i,t}'w: the smallest network, for tests of the engine itself."""
+
+    def init(key, panel, rows):
+        width = panel.characteristics.shape[-1]
+        weights = {"kernel": jax.random.normal(key, (width,), dtype)}
+        return {"weights": weights, "statistics": {}}
+
+    def forecast(params, panel, rows):
+        return panel.characteristics[rows] @ params["weights"]["kernel"]
+
+    def score(params, panel, rows):
+        index = jnp.maximum(rows, 0)
+        mask = panel.universe[index] & panel.observed[index] & (rows >= 0)[:, None]
+        error = panel.excess_returns[index] - forecast(params, panel, index)
+        count = jnp.maximum(jnp.sum(mask), 1)
+        return jnp.sum(jnp.where(mask, error, 0) ** 2) / count
+
+    def loss(params, key, panel, rows, hyper):
+        penalty = jnp.mean(jnp.abs(params["weights"]["kernel"]))
+        value = score(params, panel, rows) + hyper["l1"] * penalty
+        return value, params["statistics"]
+
+    return Network(
+        prepare=lambda panel: panel,
+        init=init,
+        phases=(Phase(loss, score),),
+        forecast=forecast,
+        contemporaneous=None,
+    )
 
 
 def ragged_arrays(seed=0, periods=PERIODS, slots=SLOTS):

@@ -113,20 +113,23 @@ class Lane(NamedTuple):
     history: Array  # (max_epochs * phases, 2)
 
 
-Advance = Callable[[Array, Panel, Windows, Hypers, Lane, int], Lane]
+Advance = Callable[[Array, Any, Windows, Hypers, Lane, int], Lane]
 
 
 class LanePrograms(NamedTuple):
-    """Pure functions of one window's lanes (leading axis A) for one network."""
+    """Pure functions of one window's lanes (leading axis A) for one network.
 
-    # (key, panel, window, hyper) -> Lane, for one lane
-    start: Callable[[Array, Panel, Windows, Hypers], Lane]
-    # per phase: (key, panel, window, hypers (A,), lanes (A,), epochs) -> lanes
+    ``inputs`` is the network's ``prepare(panel)``.
+    """
+
+    # (key, inputs, window, hyper) -> Lane, for one lane
+    start: Callable[[Array, Any, Windows, Hypers], Lane]
+    # per phase: (key, inputs, window, hypers (A,), lanes (A,), epochs) -> lanes
     advance: tuple[Advance, ...]
     # lanes at the end of a phase -> the same at the start of the next
     next_phase: Callable[[Lane], Lane]
-    # (panel, lane) -> best parameters as the network's tree, and diagnostics
-    fitted: Callable[[Panel, Lane], Fitted]
+    # (inputs, lane) -> best parameters as the network's tree, and diagnostics
+    fitted: Callable[[Any, Lane], Fitted]
 
 
 def lane_programs(
@@ -157,12 +160,11 @@ def lane_programs(
         key = jax.random.fold_in(key, window.test_start)
         return jax.random.fold_in(key, hyper["seed"])
 
-    def start(key: Array, panel: Panel, window: Windows, hyper: Hypers) -> Lane:
+    def start(key: Array, inputs: Any, window: Windows, hyper: Hypers) -> Lane:
         params = network.init(
-            lane_key(key, window, hyper), panel, training_rows(window)
+            lane_key(key, window, hyper), inputs, training_rows(window)
         )
         rows = config.max_epochs * len(network.phases)
-        dtype = panel.characteristics.dtype
         weights, _ = ravel_pytree(params["weights"])
         return Lane(
             weights=weights,
@@ -170,19 +172,19 @@ def lane_programs(
             optimiser=adam.init(weights),
             best_weights=weights,
             best_statistics=params["statistics"],
-            best_score=jnp.asarray(jnp.inf, dtype),
+            best_score=jnp.asarray(jnp.inf, weights.dtype),
             best_epoch=jnp.asarray(-1, jnp.int32),
             wait=jnp.zeros((), jnp.int32),
             epoch=jnp.zeros((), jnp.int32),
             status=jnp.asarray(ACTIVE, jnp.int32),
             phase=jnp.zeros((), jnp.int32),
-            history=jnp.full((rows, 2), jnp.nan, dtype),
+            history=jnp.full((rows, 2), jnp.nan, weights.dtype),
         )
 
-    def unravel(panel: Panel) -> Callable[[Array], Any]:
+    def unravel(inputs: Any) -> Callable[[Array], Any]:
         """Vector of weights -> the network's tree of weights."""
         rows = jax.ShapeDtypeStruct((train_length,), jnp.int32)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), panel, rows)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), inputs, rows)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes["weights"])
         return ravel_pytree(zeros)[1]
 
@@ -199,13 +201,13 @@ def lane_programs(
 
     def phase_program(phase: Phase, position: int) -> Advance:
         def step(
-            lane: Lane, key: Array, panel: Panel, rows: Array, hyper: Hypers
+            lane: Lane, key: Array, inputs: Any, rows: Array, hyper: Hypers
         ) -> tuple[Lane, Array]:
-            tree = unravel(panel)
+            tree = unravel(inputs)
 
             def objective(weights: Array) -> tuple[Array, Any]:
                 params = {"weights": tree(weights), "statistics": lane.statistics}
-                return phase.loss(params, key, panel, rows, hyper)
+                return phase.loss(params, key, inputs, rows, hyper)
 
             (value, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(
                 lane.weights
@@ -227,10 +229,10 @@ def lane_programs(
             )
             return lane, value
 
-        def scored(lane: Lane, panel: Panel, rows: Array, loss: Array) -> Lane:
-            weights = unravel(panel)(lane.weights)
+        def scored(lane: Lane, inputs: Any, rows: Array, loss: Array) -> Lane:
+            weights = unravel(inputs)(lane.weights)
             params = {"weights": weights, "statistics": lane.statistics}
-            score = phase.score(params, panel, rows)
+            score = phase.score(params, inputs, rows)
             better = score < lane.best_score
             diverged = ~(jnp.isfinite(score) & jnp.isfinite(loss))
             wait = jnp.where(better, 0, lane.wait + 1)
@@ -252,7 +254,7 @@ def lane_programs(
             )
 
         def run_epoch(
-            key: Array, panel: Panel, window: Windows, hypers: Hypers, lanes: Lane
+            key: Array, inputs: Any, window: Windows, hypers: Hypers, lanes: Lane
         ) -> Lane:
             active = lanes.status == ACTIVE
             # Active lanes of a pack are always at the same epoch.
@@ -272,19 +274,19 @@ def lane_programs(
                     lambda k: jax.random.fold_in(k, stamp * rows.size + index)
                 )(keys)
                 return jax.vmap(step, in_axes=(0, 0, None, None, 0))(
-                    lanes, noise, panel, rows, hypers
+                    lanes, noise, inputs, rows, hypers
                 )
 
             index = jnp.arange(rows.shape[0])
             new, losses = jax.lax.scan(minibatch, lanes, (index, rows))
             new = jax.vmap(scored, in_axes=(0, None, None, 0))(
-                new, panel, validation_rows(window), jnp.mean(losses, axis=0)
+                new, inputs, validation_rows(window), jnp.mean(losses, axis=0)
             )
             return jax.vmap(_select)(active, new, lanes)
 
         def advance(
             key: Array,
-            panel: Panel,
+            inputs: Any,
             window: Windows,
             hypers: Hypers,
             lanes: Lane,
@@ -293,7 +295,7 @@ def lane_programs(
             def epoch(lanes: Lane, _: None) -> tuple[Lane, None]:
                 lanes = jax.lax.cond(
                     jnp.any(lanes.status == ACTIVE),
-                    lambda lanes: run_epoch(key, panel, window, hypers, lanes),
+                    lambda lanes: run_epoch(key, inputs, window, hypers, lanes),
                     lambda lanes: lanes,
                     lanes,
                 )
@@ -318,8 +320,8 @@ def lane_programs(
         )
         return _select(going, fresh, lane)
 
-    def fitted(panel: Panel, lane: Lane) -> Fitted:
-        weights = unravel(panel)(lane.best_weights)
+    def fitted(inputs: Any, lane: Lane) -> Fitted:
+        weights = unravel(inputs)(lane.best_weights)
         params = {"weights": weights, "statistics": lane.best_statistics}
         return Fitted(params, fit_info(lane))
 
@@ -345,7 +347,8 @@ def network_method(
         hyper: Hypers,
         start: Fitted | None = None,
     ) -> Fitted:
-        lane = programs.start(key, panel, window, hyper)
+        inputs = network.prepare(panel)
+        lane = programs.start(key, inputs, window, hyper)
         if start is not None:
             lane = lane._replace(weights=ravel_pytree(start.params["weights"])[0])
         lanes = jax.tree.map(lambda leaf: leaf[None], lane)
@@ -353,18 +356,19 @@ def network_method(
         for position, advance in enumerate(programs.advance):
             if position:
                 lanes = jax.vmap(programs.next_phase)(lanes)
-            lanes = advance(key, panel, window, hypers, lanes, config.max_epochs)
+            lanes = advance(key, inputs, window, hypers, lanes, config.max_epochs)
         lane = jax.tree.map(lambda leaf: leaf[0], lanes)
-        return programs.fitted(panel, lane)
+        return programs.fitted(inputs, lane)
 
     def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
-        return network.forecast(fitted.params, panel, rows)
+        return network.forecast(fitted.params, network.prepare(panel), rows)
 
     def contemporaneous(
         fitted: Fitted, panel: Panel, rows: Array
     ) -> tuple[Array, Array]:
         assert network.contemporaneous is not None
-        return network.contemporaneous(fitted.params, panel, rows)
+        inputs = network.prepare(panel)
+        return network.contemporaneous(fitted.params, inputs, rows)
 
     return Method(fit, forecast, contemporaneous if network.contemporaneous else None)
 

@@ -94,7 +94,7 @@ def empty_state(
     return jax.eval_shape(
         _starter(_programs(network, windows, config)),
         jax.random.key(0),
-        panel,
+        jax.eval_shape(network.prepare, panel),
         windows,
         _device(grid.hypers),
     )
@@ -130,11 +130,15 @@ def run_lanes(
     compile_seconds, fit_seconds = 0.0, 0.0
 
     programs = _programs(network, windows, config)
+    # Prepared once: every program below shares the result.
+    inputs = jax.jit(network.prepare)(panel)
     if state is None:
         began = time.perf_counter()
-        start = jax.jit(_starter(programs)).lower(key, panel, windows, hypers).compile()
+        start = (
+            jax.jit(_starter(programs)).lower(key, inputs, windows, hypers).compile()
+        )
         compile_seconds += time.perf_counter() - began
-        state = start(key, panel, windows, hypers)
+        state = start(key, inputs, windows, hypers)
     budget = _memory_budget(config.memory_gb)
     visits = min(count, VISITS)
     compiled_at: dict[tuple[int, int], Any] = {}
@@ -151,7 +155,7 @@ def run_lanes(
                     _pack_program(programs.advance[phase], config.chunk_epochs),
                     donate_argnums=1,
                 )
-                .lower(key, state, panel, windows, hypers, slots[:, 0], slots)
+                .lower(key, state, inputs, windows, hypers, slots[:, 0], slots)
                 .compile()
             )
             compile_seconds += time.perf_counter() - began
@@ -175,7 +179,7 @@ def run_lanes(
             continue
         began = time.perf_counter()
         state = program(
-            key, state, panel, windows, hypers, jnp.asarray(visit), jnp.asarray(pack)
+            key, state, inputs, windows, hypers, jnp.asarray(visit), jnp.asarray(pack)
         )
         status = np.asarray(jax.block_until_ready(state.status))
         fit_seconds += time.perf_counter() - began
@@ -203,8 +207,13 @@ def fitted_lanes(
 ) -> Fitted:
     """Best parameters and diagnostics of every lane, leaves (W, A, ...)."""
     fitted = _programs(network, windows, config).fitted
-    by_window = jax.vmap(fitted, in_axes=(None, 0))
-    return jax.jit(jax.vmap(by_window, in_axes=(None, 0)))(panel, state)
+
+    @jax.jit
+    def every_lane(panel: Panel, state: Lane) -> Fitted:
+        by_window = jax.vmap(fitted, in_axes=(None, 0))
+        return jax.vmap(by_window, in_axes=(None, 0))(network.prepare(panel), state)
+
+    return every_lane(panel, state)
 
 
 def _programs(network: Network, windows: Windows, config: FitConfig) -> LanePrograms:
@@ -217,10 +226,11 @@ def _programs(network: Network, windows: Windows, config: FitConfig) -> LaneProg
 
 
 def _starter(programs: LanePrograms) -> Any:
-    def starter(key: Array, panel: Panel, windows: Windows, hypers: Any) -> Lane:
+    def starter(key: Array, inputs: Any, windows: Windows, hypers: Any) -> Lane:
+
         def window(window: Windows) -> Lane:
             return jax.vmap(programs.start, in_axes=(None, None, None, 0))(
-                key, panel, window, hypers
+                key, inputs, window, hypers
             )
 
         return jax.lax.map(window, windows)
@@ -234,7 +244,7 @@ def _pack_program(advance: Any, epochs: int) -> Any:
     def program(
         key: Array,
         state: Lane,
-        panel: Panel,
+        inputs: Any,
         windows: Windows,
         hypers: Mapping[str, Array],
         visits: Array,  # (V,) window, W = none
@@ -254,7 +264,7 @@ def _pack_program(advance: Any, epochs: int) -> Any:
                 name: leaf.at[pack].get(mode="clip") for name, leaf in hypers.items()
             }
             split = window_at(windows, jnp.minimum(window, count - 1))
-            return advance(key, panel, split, chosen, held, epochs)
+            return advance(key, inputs, split, chosen, held, epochs)
 
         advanced = jax.lax.map(visit, (visits, packs))
         return jax.tree.map(

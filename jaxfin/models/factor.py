@@ -9,14 +9,14 @@ lambda_t = mean(f[train_start : t]), all of it recomputed with the parameters in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from jax import Array
 
-from jaxfin.data.panel import Panel
+from jaxfin.data.panel import ManagedPortfolios, Panel
 from jaxfin.errors import ConfigError
 from jaxfin.kernels import accumulated_sum
 from jaxfin.models.nets import BetaNetwork, LinearFactors, Noise, SequenceFactors
@@ -25,9 +25,29 @@ from jaxfin.models.recurrence import RunningMoments
 
 CAE_HIDDEN: dict[int, tuple[int, ...]] = {0: (), 1: (32,), 2: (32, 16), 3: (32, 16, 8)}
 
+
+class Inputs(NamedTuple):
+    """What latent factor networks read of a panel; timing as there."""
+
+    characteristics: Array  # (T, P, N), assets innermost: see nets.BetaNetwork
+    excess_returns: Array  # (T, N)
+    mask: Array  # (T, N) universe & observed
+    managed: ManagedPortfolios
+
+
+def prepare(panel: Panel) -> Inputs:
+    """Bring the panel into the layout that trains fastest."""
+    return Inputs(
+        characteristics=jnp.swapaxes(panel.characteristics, 1, 2),
+        excess_returns=panel.excess_returns,
+        mask=panel.universe & panel.observed,
+        managed=panel.managed,
+    )
+
+
 # Period-assets per block of the loss: their activations for a pack of lanes then fit
 # in a core's cache (measured in benchmarks/lanes.py).
-BLOCK_OBSERVATIONS = 4096
+BLOCK_OBSERVATIONS = 2048
 
 
 def cae(
@@ -110,14 +130,14 @@ def latent_factor_network(
     of training returns, so one grid means the same on any panel.
     """
 
-    def init(key: Array, panel: Panel, rows: Array) -> Params:
+    def init(key: Array, inputs: Inputs, rows: Array) -> Params:
         # Rows whose lookback starts before the panel are no training rows.
-        dtype = panel.characteristics.dtype
-        portfolios = panel.managed.returns.shape[-1]
+        dtype = inputs.characteristics.dtype
+        portfolios = inputs.managed.returns.shape[-1]
         beta_key, factor_key = jax.random.split(key)
         weights = {
             "beta": beta.init(
-                beta_key, jnp.zeros((1, portfolios - 1), dtype), _moments()
+                beta_key, jnp.zeros((1, portfolios - 1, 1), dtype), _moments()
             )["params"],
             "factor": factor.init(
                 factor_key,
@@ -126,15 +146,15 @@ def latent_factor_network(
             )["params"],
         }
         index, live = jnp.maximum(rows, 0), rows >= 0
-        mask = panel.universe[index] & panel.observed[index] & live[:, None]
-        square = jnp.where(mask, panel.excess_returns[index] ** 2, 0)
-        known = (live & panel.managed.observed[index])[:, None]
-        inputs = jnp.where(known, panel.managed.returns[index] ** 2, 0)
-        scale = jnp.sqrt(jnp.sum(inputs, axis=0) / jnp.maximum(jnp.sum(known), 1))
+        mask = inputs.mask[index] & live[:, None]
+        square = jnp.where(mask, inputs.excess_returns[index] ** 2, 0)
+        known = (live & inputs.managed.observed[index])[:, None]
+        power = jnp.where(known, inputs.managed.returns[index] ** 2, 0)
+        scale = jnp.sqrt(jnp.sum(power, axis=0) / jnp.maximum(jnp.sum(known), 1))
         statistics = {
             "return_scale": jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(mask), 1)),
             "input_scale": jnp.where(scale > 0, scale, 1),
-            "first_row": jnp.min(jnp.where(live, rows, panel.universe.shape[0])),
+            "first_row": jnp.min(jnp.where(live, rows, inputs.mask.shape[0])),
             "beta": _moments(dtype),
         }
         return {"weights": weights, "statistics": statistics}
@@ -146,30 +166,30 @@ def latent_factor_network(
             RunningMoments(jnp.zeros(h, dtype), jnp.ones(h, dtype)) for h in beta.hidden
         ]
 
-    def latent_factors(params: Params, panel: Panel, rows: Array) -> Array:
+    def latent_factors(params: Params, inputs: Inputs, rows: Array) -> Array:
         """(M, K) factors of rows, in units of the training returns' scale."""
         lags = rows[:, None] + jnp.arange(1 - lookback, 1)
         index = jnp.maximum(lags, 0)
-        mask = (lags >= 0) & panel.managed.observed[index]
-        inputs = panel.managed.returns[index] / params["statistics"]["input_scale"]
-        inputs = jnp.where(mask[..., None], inputs, 0)
+        mask = (lags >= 0) & inputs.managed.observed[index]
+        scaled = inputs.managed.returns[index] / params["statistics"]["input_scale"]
+        scaled = jnp.where(mask[..., None], scaled, 0)
         weights = params["weights"]["factor"]
-        return jnp.asarray(factor.apply({"params": weights}, inputs, mask))
+        return jnp.asarray(factor.apply({"params": weights}, scaled, mask))
 
     def squared_error(
         params: Params,
         factors: Array,
-        panel: Panel,
+        inputs: Inputs,
         rows: Array,
         noise: Any,
         train: bool,
     ) -> tuple[Array, Any]:
         """Sum of squared scaled residuals over rows, and running moments."""
         index = jnp.maximum(rows, 0)
-        mask = panel.universe[index] & panel.observed[index] & (rows >= 0)[:, None]
+        mask = inputs.mask[index] & (rows >= 0)[:, None]
         fitted, moments = beta.apply(
             {"params": params["weights"]["beta"]},
-            panel.characteristics[index],
+            inputs.characteristics[index],
             factors,
             mask,
             params["statistics"]["beta"],
@@ -177,27 +197,27 @@ def latent_factor_network(
             train=train,
             method="fitted",
         )
-        scaled = panel.excess_returns[index] / params["statistics"]["return_scale"]
+        scaled = inputs.excess_returns[index] / params["statistics"]["return_scale"]
         return jnp.sum(jnp.where(mask, scaled - fitted, 0) ** 2), moments
 
-    def count(panel: Panel, rows: Array) -> Array:
+    def count(inputs: Inputs, rows: Array) -> Array:
         index = jnp.maximum(rows, 0)
-        mask = panel.universe[index] & panel.observed[index] & (rows >= 0)[:, None]
-        return jnp.maximum(jnp.sum(mask), 1).astype(panel.excess_returns.dtype)
+        mask = inputs.mask[index] & (rows >= 0)[:, None]
+        return jnp.maximum(jnp.sum(mask), 1).astype(inputs.excess_returns.dtype)
 
     def blockwise_error(
-        params: Params, panel: Panel, rows: Array, noise: Noise | None
+        params: Params, inputs: Inputs, rows: Array, noise: Noise | None
     ) -> Array:
         """Sum of squared scaled residuals, a few periods at a time."""
-        blocks = block_count(rows.shape[0], panel.universe.shape[1])
+        blocks = block_count(rows.shape[0], inputs.mask.shape[1])
         rows = _padded(rows, blocks)
-        factors = latent_factors(params, panel, rows)
+        factors = latent_factors(params, inputs, rows)
         statistics = params["statistics"]
 
         def term(weights: Any, factors: Array, item: Any) -> Array:
             rows, noise = item
             block = {"weights": {"beta": weights}, "statistics": statistics}
-            return squared_error(block, factors, panel, rows, noise, False)[0]
+            return squared_error(block, factors, inputs, rows, noise, False)[0]
 
         if noise is not None:
             key, rate = noise
@@ -212,52 +232,53 @@ def latent_factor_network(
         return accumulated_sum(term, weights, factors, (rows, noise))
 
     def loss(
-        params: Params, key: Array, panel: Panel, rows: Array, hyper: Hyper
+        params: Params, key: Array, inputs: Inputs, rows: Array, hyper: Hyper
     ) -> tuple[Array, Any]:
         noise = (key, hyper["dropout"]) if "dropout" in hyper else None
         statistics = params["statistics"]
         if beta.batch_norm:
             # Batch statistics need the whole minibatch at once.
-            factors = latent_factors(params, panel, rows)
-            error, moments = squared_error(params, factors, panel, rows, noise, True)
+            factors = latent_factors(params, inputs, rows)
+            error, moments = squared_error(params, factors, inputs, rows, noise, True)
             statistics = {**statistics, "beta": moments}
         else:
-            error = blockwise_error(params, panel, rows, noise)
+            error = blockwise_error(params, inputs, rows, noise)
         penalty = hyper["l1"] * mean_absolute_kernel(params["weights"])
-        return error / count(panel, rows) + penalty, statistics
+        return error / count(inputs, rows) + penalty, statistics
 
-    def score(params: Params, panel: Panel, rows: Array) -> Array:
-        return blockwise_error(params, panel, rows, None) / count(panel, rows)
+    def score(params: Params, inputs: Inputs, rows: Array) -> Array:
+        return blockwise_error(params, inputs, rows, None) / count(inputs, rows)
 
-    def betas(params: Params, panel: Panel, rows: Array) -> Array:
+    def betas(params: Params, inputs: Inputs, rows: Array) -> Array:
         return jnp.asarray(
             beta.apply(
                 {"params": params["weights"]["beta"]},
-                panel.characteristics[jnp.maximum(rows, 0)],
+                inputs.characteristics[jnp.maximum(rows, 0)],
                 params["statistics"]["beta"],
             )
         )
 
-    def forecast(params: Params, panel: Panel, rows: Array) -> Array:
+    def forecast(params: Params, inputs: Inputs, rows: Array) -> Array:
         statistics = params["statistics"]
-        every = jnp.arange(panel.universe.shape[0], dtype=rows.dtype)
-        factors = latent_factors(params, panel, every)
-        past = panel.managed.observed & (every >= statistics["first_row"])
+        every = jnp.arange(inputs.mask.shape[0], dtype=rows.dtype)
+        factors = latent_factors(params, inputs, every)
+        past = inputs.managed.observed & (every >= statistics["first_row"])
         past = past & (every < rows[:, None])
         summed = jnp.sum(jnp.where(past[..., None], factors, 0), axis=1)
         premium = summed / jnp.maximum(jnp.sum(past, axis=1), 1)[:, None]
-        product = jnp.einsum("tnk,tk->tn", betas(params, panel, rows), premium)
+        product = jnp.einsum("tnk,tk->tn", betas(params, inputs, rows), premium)
         return statistics["return_scale"] * product
 
     def contemporaneous(
-        params: Params, panel: Panel, rows: Array
+        params: Params, inputs: Inputs, rows: Array
     ) -> tuple[Array, Array]:
-        factors = latent_factors(params, panel, rows)
-        return betas(params, panel, rows), params["statistics"][
+        factors = latent_factors(params, inputs, rows)
+        return betas(params, inputs, rows), params["statistics"][
             "return_scale"
         ] * factors
 
     return Network(
+        prepare=prepare,
         init=init,
         phases=(Phase(loss=loss, score=score),),
         forecast=forecast,
@@ -278,12 +299,8 @@ def mean_absolute_kernel(weights: Any) -> Array:
 
 
 def block_count(periods: int, assets: int) -> int:
-    """Blocks a minibatch of periods is taken in, about `BLOCK_OBSERVATIONS` each.
-
-    Never one period alone: the products then degenerate to a form that XLA's CPU
-    backend runs several times slower (benchmarks/lanes.py).
-    """
-    per_block = max(2, round(BLOCK_OBSERVATIONS / assets))
+    """Blocks a minibatch of periods is taken in, about `BLOCK_OBSERVATIONS` each."""
+    per_block = max(1, round(BLOCK_OBSERVATIONS / assets))
     return -(-periods // per_block)
 
 

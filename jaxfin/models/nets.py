@@ -35,7 +35,9 @@ Noise = tuple[Array, Array]  # key and rate of dropout
 class BetaNetwork(nn.Module):
     """Multilayer perceptron from characteristics to betas (paper 001, eq. 14-16).
 
-    Hidden layers are linear -> batch norm (optional) -> ReLU (-> dropout).
+    Hidden layers are linear -> batch norm (optional) -> ReLU (-> dropout). Arrays are
+    feature-major, assets innermost: with lanes mapped outside, every layer and its
+    gradient is then one product of row-major matrices, which is what runs fastest.
 
     Attributes:
       hidden: width of each hidden layer; () makes betas linear.
@@ -51,11 +53,8 @@ class BetaNetwork(nn.Module):
 
     def setup(self) -> None:
         """Declare the layers."""
-        self.layers = [
-            nn.Dense(width, param_dtype=self.dtype, kernel_init=_glorot)
-            for width in self.hidden
-        ]
-        self.kernel = _OutputKernel(self.factors, self.dtype)
+        self.layers = [_Layer(width, self.dtype) for width in self.hidden]
+        self.output = _Layer(self.factors, self.dtype)
         if self.batch_norm:
             self.affine = [_Affine(width, self.dtype) for width in self.hidden]
 
@@ -68,14 +67,15 @@ class BetaNetwork(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Array, list[RunningMoments]]:
-        """Last hidden layer of (rows, P) characteristics, and running moments."""
+        """Last hidden layer (H, n) of (P, n) characteristics, and running moments."""
         units, moments = characteristics, []
         for index, layer in enumerate(self.layers):
-            units = layer(units)
+            kernel, bias = layer(units.shape[0])
+            units = kernel.T @ units + bias[:, None]
             if self.batch_norm:
                 scale, offset = self.affine[index]()
                 units, new = batch_norm(units, mask, statistics[index], train=train)
-                units = units * scale + offset
+                units = units * scale[:, None] + offset[:, None]
                 moments.append(new)
             units = jax.nn.relu(units)
             if noise is not None:
@@ -84,13 +84,15 @@ class BetaNetwork(nn.Module):
         return units, moments
 
     def __call__(
-        self, characteristics: Array, statistics: Sequence[RunningMoments] = ()
+        self, characteristics: Array, statistics: Sequence[RunningMoments]
     ) -> Array:
-        """Betas of any (..., P) characteristics, in inference mode: (..., K)."""
-        everywhere = jnp.ones(characteristics.shape[:-1], bool)
-        units, _ = self.hidden_units(characteristics, everywhere, statistics)
-        kernel, bias = self.kernel(units.shape[-1])
-        return units @ kernel + bias
+        """Betas (B, N, K) of (B, P, N) characteristics, in inference mode."""
+        periods, _, assets = characteristics.shape
+        mask = jnp.ones(periods * assets, bool)
+        units, _ = self.hidden_units(_flat(characteristics), mask, statistics)
+        kernel, bias = self.output(units.shape[0])
+        betas = kernel.T @ units + bias[:, None]
+        return jnp.moveaxis(betas.reshape(-1, periods, assets), 0, -1)
 
     def fitted(
         self,
@@ -105,7 +107,7 @@ class BetaNetwork(nn.Module):
         """beta(z)'f without forming beta: hidden(z)'(W f) + b'f.
 
         Args:
-          characteristics: (B, N, P). factors: (B, K). mask: (B, N) bool.
+          characteristics: (B, P, N). factors: (B, K). mask: (B, N) bool.
           statistics: running moments per hidden layer, when batch norm is on.
           noise: key and (traced) rate of dropout, None for none.
           train: batch statistics instead of running ones.
@@ -113,34 +115,31 @@ class BetaNetwork(nn.Module):
         Returns:
           (B, N) fitted values, and the running moments to carry on.
         """
-        periods, assets, width = characteristics.shape
-        # One flat product over all period-assets: with lanes mapped outside it becomes
-        # a single wide matrix product per layer.
+        periods, _, assets = characteristics.shape
         units, moments = self.hidden_units(
-            characteristics.reshape(periods * assets, width),
-            mask.reshape(periods * assets),
-            statistics,
-            noise,
-            train=train,
+            _flat(characteristics), mask.reshape(-1), statistics, noise, train=train
         )
-        kernel, bias = self.kernel(units.shape[-1])
-        loadings = factors @ kernel.T
-        units = units.reshape(periods, assets, -1)
-        fitted = jnp.einsum("bnh,bh->bn", units, loadings)
+        kernel, bias = self.output(units.shape[0])
+        units = units.reshape(-1, periods, assets)
+        fitted = jnp.einsum("hbn,bh->bn", units, factors @ kernel.T)
         return fitted + (factors @ bias)[:, None], moments
 
 
-class _OutputKernel(nn.Module):
-    factors: int
+def _flat(characteristics: Array) -> Array:
+    """(B, P, N) -> (P, B N)."""
+    width = characteristics.shape[1]
+    return jnp.swapaxes(characteristics, 0, 1).reshape(width, -1)
+
+
+class _Layer(nn.Module):
+    width: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, width: int) -> tuple[Array, Array]:
-        kernel = self.param("kernel", _glorot, (width, self.factors), self.dtype)
-        bias = self.param(
-            "bias", nn.initializers.zeros_init(), (self.factors,), self.dtype
-        )
-        return kernel, bias
+    def __call__(self, inputs: int) -> tuple[Array, Array]:
+        zeros = nn.initializers.zeros_init()
+        kernel = self.param("kernel", _glorot, (inputs, self.width), self.dtype)
+        return kernel, self.param("bias", zeros, (self.width,), self.dtype)
 
 
 class _Affine(nn.Module):

@@ -1,6 +1,7 @@
 """What a network is: a record of pure functions that the fit engine trains.
 
-``rows`` are row indices into the shared panel, -1 meaning 'no row'; nothing is copied
+``inputs`` is what ``prepare`` makes of the panel, once per compiled program and shared
+by all lanes. ``rows`` are row indices into it, -1 meaning 'no row'; nothing is copied
 per window. Parameters are ``{"weights": ..., "statistics": ...}``: gradients flow into
 weights; statistics (scales, running means) are set by ``init`` and by ``loss``.
 """
@@ -22,7 +23,7 @@ class Loss(Protocol):
     """Training objective."""
 
     def __call__(
-        self, params: Params, key: Array, panel: Panel, rows: Array, hyper: Hyper
+        self, params: Params, key: Array, inputs: Any, rows: Array, hyper: Hyper
     ) -> tuple[Array, Any]:
         """Objective on a minibatch of rows, and the statistics to carry on."""
         ...
@@ -31,7 +32,7 @@ class Loss(Protocol):
 class Score(Protocol):
     """Validation criterion: the objective without penalty or noise."""
 
-    def __call__(self, params: Params, panel: Panel, rows: Array) -> Array:
+    def __call__(self, params: Params, inputs: Any, rows: Array) -> Array:
         """Criterion on rows, lower is better."""
         ...
 
@@ -49,11 +50,14 @@ class Phase(NamedTuple):
 class Network(NamedTuple):
     """Pure functions of one model; shapes are closed over, numbers are in ``hyper``."""
 
-    init: Callable[[Array, Panel, Array], Params]  # (key, panel, training rows)
+    prepare: Callable[
+        [Panel], Any
+    ]  # panel -> inputs, row by row: row t reads row t only
+    init: Callable[[Array, Any, Array], Params]  # (key, inputs, training rows)
     phases: tuple[Phase, ...]
     forecast: Callable[
-        [Params, Panel, Array], Array
-    ]  # (params, panel, rows) -> (rows, N)
-    # (params, panel, rows) -> betas (rows, N, K), factors (rows, K): total R2
-    contemporaneous: Callable[[Params, Panel, Array], tuple[Array, Array]] | None
+        [Params, Any, Array], Array
+    ]  # (params, inputs, rows) -> (rows, N)
+    # (params, inputs, rows) -> betas (rows, N, K), factors (rows, K): total R2
+    contemporaneous: Callable[[Params, Any, Array], tuple[Array, Array]] | None
     lookback: int = 1  # rows <= t the factor network reads, row t included

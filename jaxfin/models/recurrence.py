@@ -150,14 +150,14 @@ def batch_norm(
     momentum: float = 0.9,
     epsilon: float = 1e-5,
 ) -> tuple[Array, RunningMoments]:
-    """Standardise each column by the batch (training) or the running moments.
+    """Standardise each feature by the batch (training) or the running moments.
 
-    Training uses the mean and variance over rows in the mask and moves the running
+    Training uses the mean and variance over columns in the mask and moves the running
     moments by (1 - momentum); inference uses the running moments only, so a forecast
     never depends on what else is forecast with it.
 
     Args:
-      values: (..., H). mask: (...) bool, rows that count.
+      values: (H, n). mask: (n,) bool, columns that count.
       moments: running moments of the layer.
       train: which of the two.
 
@@ -165,15 +165,16 @@ def batch_norm(
       Standardised values, and the running moments to carry on.
     """
     if train:
-        axes = tuple(range(values.ndim - 1))
-        weight = mask[..., None].astype(values.dtype)
+        weight = mask.astype(values.dtype)
         count = jnp.maximum(jnp.sum(weight), 1)
-        mean = jnp.sum(values * weight, axis=axes) / count
-        variance = jnp.sum(jnp.square(values - mean) * weight, axis=axes) / count
+        mean = jnp.sum(values * weight, axis=1) / count
+        deviation = values - mean[:, None]
+        variance = jnp.sum(jnp.square(deviation) * weight, axis=1) / count
         moments = RunningMoments(
             momentum * moments.mean + (1 - momentum) * mean,
             momentum * moments.variance + (1 - momentum) * variance,
         )
     else:
         mean, variance = moments
-    return (values - mean) / jnp.sqrt(variance + epsilon), moments
+    scale = jnp.sqrt(variance + epsilon)
+    return (values - mean[:, None]) / scale[:, None], moments

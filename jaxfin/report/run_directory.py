@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the directory this configuration's, or refuse.
+    """Make the directory if need be, and refuse one that holds another study.
 
     Raises:
       ResumeError: it holds a run and ``resume`` is False, or the run in it was started
@@ -70,7 +70,6 @@ def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     if not path.exists():
-        write_yaml(path, config)
         return
     if not resume:
         raise ResumeError(

@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import CONFIG, METHODS, PERIODS, TRAIN, VALID, scalars
+from conftest import (
+    CONFIG,
+    METHODS,
+    PERIODS,
+    TRAIN,
+    VALID,
+    linear_network,
+    scalars,
+)
 
 from jaxfin.fit import lanes
 from jaxfin.fit.engine import FitConfig, network_method
@@ -116,7 +124,7 @@ def test_float32_inference_of_many_lanes_equals_each_alone(
     rows = jnp.arange(28, 34)
 
     def init(key):
-        return network.init(key, panel32, jnp.arange(5, 20))
+        return network.init(key, network.prepare(panel32), jnp.arange(5, 20))
 
     def outputs(params):
         fitted = Fitted(params, None)
@@ -135,7 +143,7 @@ def test_float32_inference_of_many_lanes_equals_each_alone(
 
 @pytest.fixture(scope="module")
 def network():
-    return METHODS["cae-1"].network()
+    return linear_network()
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +229,15 @@ def test_expanding_windows_with_embargo_equal_alone(fits, panel, x64):
 
 
 def test_members_out_of_sample_equal_the_forecasts_of_each_alone(
-    fits, panel, windows, grid, stopped_alone, x64
+    fits, panel, windows, x64
 ):
     method = fits.method("cae-1")
+    config = dataclasses.replace(CONFIG, l1=(0.01, 0.1))
+    grid = lane_grid(config, np.float64)
+    separate = alone(method, panel, windows, grid)
     survived = np.ones((4, grid.seeds), bool)
-    selection = Selection(np.array([0, 1, 2, 1]), np.zeros(4), survived)
-    together = out_of_sample(method, panel, windows, grid, stopped_alone, selection)
+    selection = Selection(np.array([0, 1, 0, 1]), np.zeros(4), survived)
+    together = out_of_sample(method, panel, windows, grid, separate, selection)
     for w, point in enumerate(selection.point):
         start, stop = windows.test_start[w], windows.test_stop[w]
         # Rows are padded to one shape, so that nothing is compiled anew.
@@ -235,16 +246,15 @@ def test_members_out_of_sample_equal_the_forecasts_of_each_alone(
         np.testing.assert_array_equal(together.rows[mine], np.arange(start, stop))
         for seed in range(grid.seeds):
             lane = seed * grid.points + point
-            one = jax.tree.map(lambda leaf, at=(w, lane): leaf[at], stopped_alone)
-            forecast = method.forecast(one, panel, rows)[: stop - start]
+            one = jax.tree.map(lambda leaf, at=(w, lane): leaf[at], separate)
             betas, factors = method.contemporaneous(one, panel, rows)
-            fitted = jnp.sum(betas * factors[:, None], axis=-1)[: stop - start]
+            fitted = np.sum(np.asarray(betas) * np.asarray(factors)[:, None], axis=-1)
             for member, expected in (
-                (together.member_forecast, forecast),
+                (together.member_forecast, method.forecast(one, panel, rows)),
                 (together.member_fitted, fitted),
             ):
                 np.testing.assert_allclose(
-                    member[seed, mine], expected, rtol=1e-9, atol=1e-9
+                    member[seed, mine], expected[: stop - start], rtol=1e-9, atol=1e-9
                 )
 
 
@@ -285,27 +295,35 @@ def test_resumed_run_ends_in_the_same_bits(
     assert_same_end(resumed[-1], stopped[-1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 3, 5])
-def test_run_resumed_under_a_memory_cap_ends_in_the_same_bits(
-    after, network, panel, windows, grid, monkeypatch
+@pytest.mark.xfail(
+    strict=True,
+    reason="run_lanes forgets its cap on resuming, and a cap of 3 is off the ladder: "
+    "packs are then 4 wide instead of 3, another program with other rounding",
+)
+def test_run_resumed_under_a_memory_cap_runs_the_same_programs(
+    network, panel, windows, grid, monkeypatch
 ):
     """Packs of six lanes are over the budget, packs of four or three are not."""
+    widths = []
 
-    def width(program):
+    def temporary_bytes(program):
         *_, packs = program.in_avals[0]
-        return packs.shape[1]
+        widths.append(packs.shape[1])
+        return 1e15 if packs.shape[1] > 4 else 0
 
-    def run(state=None):
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                lanes, "_temporary_bytes", lambda program: 1e15 * (width(program) > 4)
-            )
-            return updates_of(network, panel, windows, grid, STOPPING, state)
-
-    whole = run()
-    resumed = run(whole[after - 1].state)
-    assert_same_end(resumed[-1], whole[-1])
+    monkeypatch.setattr(lanes, "_temporary_bytes", temporary_bytes)
+    config = dataclasses.replace(
+        STOPPING, learning_rate=(0.01, 0.03, 0.1), max_epochs=20, patience=3
+    )
+    grid = lane_grid(config, np.float64)
+    whole = updates_of(network, panel, windows, grid, config)
+    ran = [width for width in widths if width <= 4]
+    for after in (len(whole) // 2, 3 * len(whole) // 4):
+        widths.clear()
+        state = whole[after - 1].state
+        resumed = updates_of(network, panel, windows, grid, config, state)
+        assert [width for width in widths if width <= 4] == ran[after:]
+        assert_same_end(resumed[-1], whole[-1])
 
 
 def test_finished_run_resumes_into_nothing(network, panel, windows, grid, stopped):

@@ -1,0 +1,298 @@
+"""Latent factor networks: what may move a factor, a penalty, a forecast. Float64, K=2."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import (
+    CHARACTERISTICS,
+    FACTORS,
+    LOOKBACK,
+    METHODS,
+    build_panel,
+)
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxfin.errors import ConfigError
+from jaxfin.models.factor import cae, mean_absolute_kernel, seqlat
+
+pytestmark = pytest.mark.usefixtures("x64")
+TRAINING = np.arange(4, 24)
+HYPER = {"l1": 0.2}
+
+
+class Fixed:
+    """A network of the table with random weights on a panel."""
+
+    def __init__(self, name, panel, seed=0, rows=TRAINING):
+        self.network = METHODS[name].network()
+        self.inputs = jax.jit(self.network.prepare)(panel)
+        self.params = jax.jit(self.network.init)(
+            jax.random.key(seed), self.inputs, jnp.asarray(rows)
+        )
+        rng = np.random.default_rng(seed)
+        self.params["weights"] = jax.tree.map(
+            lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape)),
+            self.params["weights"],
+        )
+
+    def loss(self, rows=TRAINING, hyper=HYPER):
+        (phase,) = self.network.phases
+        value, _ = jax.jit(phase.loss)(
+            self.params, jax.random.key(1), self.inputs, jnp.asarray(rows), hyper
+        )
+        return float(value)
+
+    def contemporaneous(self, rows):
+        made = jax.jit(self.network.contemporaneous)
+        return [np.array(a) for a in made(self.params, self.inputs, jnp.asarray(rows))]
+
+    def forecast(self, rows):
+        made = jax.jit(self.network.forecast)
+        return np.array(made(self.params, self.inputs, jnp.asarray(rows)))
+
+
+EVERY = np.arange(48)
+
+
+@pytest.mark.parametrize("name", ["seqlat-window", "seqlat-residual", "cae-1"])
+def test_factors_read_their_lookback_and_nothing_else(name, panel):
+    """Noise in x_s moves f_s .. f_{s+L-1} and not one bit of any other factor."""
+    clean = Fixed(name, panel)
+    before = clean.contemporaneous(EVERY)[1]
+    lookback = clean.network.lookback
+    assert lookback == (1 if name.startswith("cae") else LOOKBACK)
+    for s in (9, 30):
+        noisy = Fixed(name, panel)
+        managed = panel.managed._replace(returns=panel.managed.returns.at[s].add(0.5))
+        noisy.inputs = noisy.network.prepare(panel._replace(managed=managed))
+        moved = (noisy.contemporaneous(EVERY)[1] != before).any(axis=1)
+        available = np.asarray(panel.managed.observed)
+        for t in EVERY:
+            # CAE reads the last row as it is; a row without returns is never used.
+            reads = s <= t < s + lookback and available[s]
+            assert moved[t] == reads, t
+
+
+def test_rows_without_any_return_are_masked(panel):
+    clean, changed = Fixed("seqlat-window", panel), Fixed("seqlat-window", panel)
+    assert not panel.managed.observed[10]
+    managed = panel.managed._replace(returns=panel.managed.returns.at[10].set(jnp.nan))
+    changed.inputs = changed.network.prepare(panel._replace(managed=managed))
+    for one, other in zip(
+        clean.contemporaneous(EVERY), changed.contemporaneous(EVERY), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_residual_variant_nests_the_conditional_autoencoder(panel):
+    """With W_factor = 0 the skip is CAE's linear factor network, weight for weight."""
+    sequence, linear = Fixed("seqlat-residual", panel), Fixed("cae-1", panel)
+    factor = sequence.params["weights"]["factor"]
+    factor["readout"] = {
+        "kernel": jnp.zeros_like(factor["readout"]["kernel"]),
+        "bias": jnp.asarray([0.1, -0.2]),
+    }
+    (dense,) = linear.params["weights"]["factor"]
+    linear.params["weights"]["factor"][dense] = {
+        "kernel": factor["skip_kernel"],
+        "bias": factor["readout"]["bias"],
+    }
+    np.testing.assert_allclose(
+        sequence.contemporaneous(EVERY)[1],
+        linear.contemporaneous(EVERY)[1],
+        rtol=1e-12,
+        atol=1e-15,
+    )
+
+
+def test_weights_have_the_shapes_of_the_papers(panel):
+    def kernels(network):
+        rows = jnp.asarray(TRAINING)
+        params = network.init(jax.random.key(0), network.prepare(panel), rows)
+        flat = flatten_dict(params["weights"])
+        return sorted(leaf.shape for path, leaf in flat.items() if path[-1] != "bias")
+
+    portfolios = CHARACTERISTICS + 1
+    for depth, hidden in enumerate([(), (32,), (32, 16), (32, 16, 8)]):
+        widths = (CHARACTERISTICS, *hidden, 3)
+        layers = list(zip(widths[:-1], widths[1:], strict=True))
+        made = kernels(cae(factors=3, depth=depth, dtype=jnp.float64))
+        assert made == sorted([*layers, (portfolios, 3)])
+    made = kernels(seqlat(factors=3, lookback=5, units=7, dtype=jnp.float64))
+    lstm = [(portfolios, 28), (7, 28)], [(7, 28), (7, 28)]
+    decoder = [(7, 7), (35, 3)]
+    assert made == sorted(
+        [*lstm[0], *lstm[1], *decoder, (CHARACTERISTICS, 16), (16, 3)]
+    )
+
+
+def test_units_default_to_k(panel):
+    network = seqlat(factors=3, lookback=5, dtype=jnp.float64)
+    rows = jnp.asarray(TRAINING)
+    params = network.init(jax.random.key(0), network.prepare(panel), rows)
+    assert params["weights"]["factor"]["readout"]["kernel"].shape == (15, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (cae, {"factors": 0}, "K=0"),
+        (cae, {"factors": 2, "depth": 4}, "model.depth=4"),
+        (seqlat, {"factors": 0}, "K=0"),
+        (seqlat, {"factors": 2, "lookback": 0}, "lookback=0"),
+        (seqlat, {"factors": 2, "units": 0}, "units=0"),
+        (seqlat, {"factors": 2, "variant": "leaky"}, "model.variant=leaky"),
+    ],
+)
+def test_out_of_range_is_an_error_that_names_it(build, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**options)
+
+
+@pytest.mark.parametrize("name", ["seqlat-residual", "seqlat-batch-norm"])
+def test_l1_penalty_leaves_out_biases_and_affines(name, panel):
+    one = Fixed(name, panel)
+    rate = 0.7
+    (phase,) = one.network.phases
+    plain, penalised = one.loss(hyper={"l1": 0.0}), one.loss(hyper={"l1": rate})
+    flat = flatten_dict(one.params["weights"])
+    free = {"bias", "scale", "offset"}
+    penalties = {path: a for path, a in flat.items() if path[-1] not in free}
+    total = sum(float(np.abs(leaf).sum()) for leaf in penalties.values())
+    mean = total / sum(leaf.size for leaf in penalties.values())
+    np.testing.assert_allclose(penalised - plain, rate * mean, rtol=1e-9)
+    np.testing.assert_allclose(mean_absolute_kernel(one.params["weights"]), mean)
+    # ... and the affines are there to be left out.
+    assert any(path[-1] == "scale" for path in flat) == (name == "seqlat-batch-norm")
+    moved = {path: a + (path[-1] in free) for path, a in flat.items()}
+    np.testing.assert_allclose(mean_absolute_kernel(unflatten_dict(moved)), mean)
+    # The score has no penalty.
+    if "batch-norm" not in name:
+        score = jax.jit(phase.score)(one.params, one.inputs, jnp.asarray(TRAINING))
+        np.testing.assert_allclose(score, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["seqlat-window", "seqlat-residual", "cae-2"])
+def test_scale_of_returns_leaves_the_loss_and_scales_the_forecast(name, arrays, panel):
+    """Losses are relative: the same l1 and learning rate mean the same on any panel."""
+    scale = 37.0
+    returns = {"excess_returns": scale * arrays["excess_returns"]}
+    here, there = Fixed(name, panel), Fixed(name, build_panel({**arrays, **returns}))
+    np.testing.assert_allclose(there.loss(), here.loss(), rtol=1e-9)
+    rows = np.arange(24, 40)
+    np.testing.assert_allclose(
+        there.forecast(rows), scale * here.forecast(rows), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_loss_of_zero_betas_is_one(panel):
+    """Mean squared error over the mean square of training returns."""
+    one = Fixed("cae-0", panel)
+    one.params["weights"] = jax.tree.map(jnp.zeros_like, one.params["weights"])
+    np.testing.assert_allclose(one.loss(), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["seqlat-window", "cae-batch-norm"])
+def test_nan_outside_the_masks_is_harmless(name, panel):
+    """Returns not observed, portfolios not observed: never read, not even in slopes."""
+    mask = panel.universe & panel.observed
+    managed = panel.managed._replace(
+        returns=jnp.where(
+            panel.managed.observed[:, None], panel.managed.returns, jnp.nan
+        )
+    )
+    ruined = panel._replace(
+        excess_returns=jnp.where(mask, panel.excess_returns, jnp.nan), managed=managed
+    )
+    assert np.isnan(ruined.excess_returns[TRAINING]).any()
+    assert np.isnan(ruined.managed.returns[TRAINING]).any()
+
+    def outcome(panel):
+        one = Fixed(name, panel)
+        (phase,) = one.network.phases
+
+        def loss(weights):
+            params = {**one.params, "weights": weights}
+            key = jax.random.key(1)
+            return phase.loss(params, key, one.inputs, jnp.asarray(TRAINING), HYPER)
+
+        gradient, statistics = jax.jit(jax.grad(loss, has_aux=True))(
+            one.params["weights"]
+        )
+        return gradient, statistics, one.forecast(np.arange(24, 34))
+
+    pairs = zip(
+        jax.tree.leaves(outcome(panel)), jax.tree.leaves(outcome(ruined)), strict=True
+    )
+    for clean, dirty in pairs:
+        assert np.isfinite(dirty).all()
+        np.testing.assert_array_equal(clean, dirty)
+
+
+@pytest.mark.parametrize("name", ["seqlat-window", "cae-2"])
+@pytest.mark.parametrize("first", [4, 12])
+def test_forecast_is_beta_times_the_mean_of_past_factors(name, first, panel):
+    """lambda_t = mean of f over rows first_row .. t-1 that have a return."""
+    one = Fixed(name, panel, rows=np.arange(first, 24))
+    rows = np.array([24, 30, 36, 37, 47])
+    betas, _ = one.contemporaneous(rows)
+    factors = one.contemporaneous(EVERY)[1]
+    observed = np.asarray(panel.managed.observed)
+    expected = []
+    for beta, t in zip(betas, rows, strict=True):
+        past = [factors[s] for s in range(first, t) if observed[s]]
+        expected.append(beta @ np.mean(past, axis=0))
+    assert not observed[36] and not observed[10]
+    np.testing.assert_allclose(one.forecast(rows), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_fitted_returns_are_in_the_unit_of_returns(panel):
+    """Least squares of returns on fitted returns of a trained network has slope one."""
+    mask = np.asarray(panel.universe & panel.observed)[TRAINING]
+    square = np.asarray(panel.excess_returns)[TRAINING][mask] ** 2
+    one = Fixed("cae-0", panel)
+    scale = float(one.params["statistics"]["return_scale"])
+    np.testing.assert_allclose(scale, np.sqrt(square.mean()), rtol=1e-12)
+    (phase,) = one.network.phases
+    betas, factors = one.contemporaneous(TRAINING)
+    fitted = np.einsum("tnk,tk->tn", betas, factors)
+    error = (np.asarray(panel.excess_returns)[TRAINING] - fitted)[mask]
+    score = jax.jit(phase.score)(one.params, one.inputs, jnp.asarray(TRAINING))
+    np.testing.assert_allclose(score, np.mean(error**2) / scale**2, rtol=1e-10)
+
+
+def test_initial_statistics_use_training_rows_only(panel):
+    network = METHODS["seqlat-window"].network()
+    inputs = network.prepare(panel)
+    rows = np.array([6, 7, 8, 9, 10, 11, -1, -1])
+    params = network.init(jax.random.key(0), inputs, jnp.asarray(rows))
+    statistics = params["statistics"]
+    assert int(statistics["first_row"]) == 6
+    known = np.asarray(panel.managed.returns)[[6, 7, 8, 9, 11]]  # 10 has no return
+    np.testing.assert_allclose(
+        statistics["input_scale"], np.sqrt(np.mean(known**2, axis=0)), rtol=1e-12
+    )
+
+
+def test_initial_weights_depend_on_the_key_alone(arrays, panel):
+    """Not on the panel: seeds are the same experiment on any data."""
+    other = build_panel({**arrays, "excess_returns": -2 * arrays["excess_returns"]})
+    network = METHODS["seqlat-residual"].network()
+    rows = jnp.asarray(TRAINING)
+
+    def weights(key, panel):
+        return network.init(jax.random.key(key), network.prepare(panel), rows)[
+            "weights"
+        ]
+
+    one, same, changed = weights(0, panel), weights(0, other), weights(1, panel)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kernels = flatten_dict(one), flatten_dict(changed)
+    assert all(
+        not np.array_equal(kernels[0][path], kernels[1][path])
+        for path in kernels[0]
+        if path[-1].endswith("kernel")
+    )
+    assert FACTORS == 2
