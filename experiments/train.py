@@ -117,6 +117,7 @@ def fail(error: Exception, *, trace: bool = False) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("jaxfin").propagate = False  # it goes to log.txt
     try:
         check_overrides(sys.argv[1:])
     except (ConfigError, OmegaConfBaseException) as error:

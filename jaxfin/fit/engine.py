@@ -52,9 +52,9 @@ class FitConfig:
       memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
     """
 
-    seeds: int = 5
+    seeds: int = 3
     learning_rate: tuple[float, ...] = (0.01,)
-    l1: tuple[float, ...] = (0.001, 0.1)
+    l1: tuple[float, ...] = (0.1, 1.0)
     dropout: tuple[float, ...] = ()
     max_epochs: int = 100
     patience: int = 10

@@ -175,7 +175,8 @@ def run_lanes(
         visit, pack = _next_packs(status, epoch, cap, visits)
         program = compiled(pack.shape[1], phase, state)
         if pack.shape[1] > 1 and _temporary_bytes(program) > budget:
-            cap = pack.shape[1] // 2
+            # A power of two, so that a resumed run finds the same ladder again.
+            cap = 1 << ((pack.shape[1] - 1).bit_length() - 1)
             continue
         began = time.perf_counter()
         state = program(

@@ -1,16 +1,10 @@
-"""Latent factor networks: what may move a factor, a penalty, a forecast. Float64, K=2."""
+"""Latent factor networks: what may move a factor, a penalty, a forecast."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import (
-    CHARACTERISTICS,
-    FACTORS,
-    LOOKBACK,
-    METHODS,
-    build_panel,
-)
+from conftest import CHARACTERISTICS, LOOKBACK, METHODS, build_panel
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxfin.errors import ConfigError
@@ -106,32 +100,38 @@ def test_residual_variant_nests_the_conditional_autoencoder(panel):
     )
 
 
-def test_weights_have_the_shapes_of_the_papers(panel):
-    def kernels(network):
-        rows = jnp.asarray(TRAINING)
-        params = network.init(jax.random.key(0), network.prepare(panel), rows)
-        flat = flatten_dict(params["weights"])
-        return sorted(leaf.shape for path, leaf in flat.items() if path[-1] != "bias")
+def kernel_shapes(network, panel):
+    """Shapes of everything but biases, in order of size."""
 
-    portfolios = CHARACTERISTICS + 1
-    for depth, hidden in enumerate([(), (32,), (32, 16), (32, 16, 8)]):
-        widths = (CHARACTERISTICS, *hidden, 3)
-        layers = list(zip(widths[:-1], widths[1:], strict=True))
-        made = kernels(cae(factors=3, depth=depth, dtype=jnp.float64))
-        assert made == sorted([*layers, (portfolios, 3)])
-    made = kernels(seqlat(factors=3, lookback=5, units=7, dtype=jnp.float64))
-    lstm = [(portfolios, 28), (7, 28)], [(7, 28), (7, 28)]
-    decoder = [(7, 7), (35, 3)]
-    assert made == sorted(
-        [*lstm[0], *lstm[1], *decoder, (CHARACTERISTICS, 16), (16, 3)]
-    )
+    def init(panel):
+        inputs = network.prepare(panel)
+        return network.init(jax.random.key(0), inputs, jnp.asarray(TRAINING))
+
+    flat = flatten_dict(jax.eval_shape(init, panel)["weights"])
+    return sorted(leaf.shape for path, leaf in flat.items() if path[-1] != "bias")
 
 
-def test_units_default_to_k(panel):
-    network = seqlat(factors=3, lookback=5, dtype=jnp.float64)
-    rows = jnp.asarray(TRAINING)
-    params = network.init(jax.random.key(0), network.prepare(panel), rows)
-    assert params["weights"]["factor"]["readout"]["kernel"].shape == (15, 3)
+PORTFOLIOS = CHARACTERISTICS + 1
+
+
+@pytest.mark.parametrize(
+    ("depth", "hidden"), [(0, ()), (1, (32,)), (2, (32, 16)), (3, (32, 16, 8))]
+)
+def test_cae_has_the_layers_of_the_paper(depth, hidden, panel):
+    widths = (CHARACTERISTICS, *hidden, 3)
+    layers = list(zip(widths[:-1], widths[1:], strict=True))
+    made = kernel_shapes(cae(factors=3, depth=depth, dtype=jnp.float64), panel)
+    assert made == sorted([*layers, (PORTFOLIOS, 3)])
+
+
+@pytest.mark.parametrize(("units", "d"), [(7, 7), (None, 3)])
+def test_seqlat_has_the_layers_of_the_paper(units, d, panel):
+    network = seqlat(factors=3, lookback=5, units=units, hidden=(9,), dtype=jnp.float64)
+    beta = [(CHARACTERISTICS, 9), (9, 3)]
+    encoder, decoder = [(PORTFOLIOS, 4 * d), (d, 4 * d)], [(d, 4 * d), (d, 4 * d)]
+    attention, readout = (d, d), (5 * d, 3)
+    expected = sorted([*beta, *encoder, *decoder, attention, readout])
+    assert kernel_shapes(network, panel) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,26 +248,23 @@ def test_forecast_is_beta_times_the_mean_of_past_factors(name, first, panel):
 
 
 def test_fitted_returns_are_in_the_unit_of_returns(panel):
-    """Least squares of returns on fitted returns of a trained network has slope one."""
+    """The score is their mean squared error over the mean square of returns."""
     mask = np.asarray(panel.universe & panel.observed)[TRAINING]
     square = np.asarray(panel.excess_returns)[TRAINING][mask] ** 2
     one = Fixed("cae-0", panel)
     scale = float(one.params["statistics"]["return_scale"])
     np.testing.assert_allclose(scale, np.sqrt(square.mean()), rtol=1e-12)
-    (phase,) = one.network.phases
     betas, factors = one.contemporaneous(TRAINING)
     fitted = np.einsum("tnk,tk->tn", betas, factors)
     error = (np.asarray(panel.excess_returns)[TRAINING] - fitted)[mask]
-    score = jax.jit(phase.score)(one.params, one.inputs, jnp.asarray(TRAINING))
-    np.testing.assert_allclose(score, np.mean(error**2) / scale**2, rtol=1e-10)
+    np.testing.assert_allclose(
+        one.loss(hyper={"l1": 0.0}), np.mean(error**2) / np.mean(square), rtol=1e-10
+    )
 
 
-def test_initial_statistics_use_training_rows_only(panel):
-    network = METHODS["seqlat-window"].network()
-    inputs = network.prepare(panel)
-    rows = np.array([6, 7, 8, 9, 10, 11, -1, -1])
-    params = network.init(jax.random.key(0), inputs, jnp.asarray(rows))
-    statistics = params["statistics"]
+def test_scales_are_those_of_training_rows_with_a_return(panel):
+    one = Fixed("seqlat-window", panel, rows=np.array([6, 7, 8, 9, 10, 11, -1, -1]))
+    statistics = one.params["statistics"]
     assert int(statistics["first_row"]) == 6
     known = np.asarray(panel.managed.returns)[[6, 7, 8, 9, 11]]  # 10 has no return
     np.testing.assert_allclose(
@@ -276,23 +273,20 @@ def test_initial_statistics_use_training_rows_only(panel):
 
 
 def test_initial_weights_depend_on_the_key_alone(arrays, panel):
-    """Not on the panel: seeds are the same experiment on any data."""
+    """Not on the panel: a seed starts from the same weights on any data."""
     other = build_panel({**arrays, "excess_returns": -2 * arrays["excess_returns"]})
     network = METHODS["seqlat-residual"].network()
-    rows = jnp.asarray(TRAINING)
 
+    @jax.jit
     def weights(key, panel):
-        return network.init(jax.random.key(key), network.prepare(panel), rows)[
-            "weights"
-        ]
+        inputs = network.prepare(panel)
+        return network.init(key, inputs, jnp.asarray(TRAINING))["weights"]
 
-    one, same, changed = weights(0, panel), weights(0, other), weights(1, panel)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(same), strict=True):
-        np.testing.assert_array_equal(a, b)
-    kernels = flatten_dict(one), flatten_dict(changed)
-    assert all(
-        not np.array_equal(kernels[0][path], kernels[1][path])
-        for path in kernels[0]
-        if path[-1].endswith("kernel")
+    keys = jax.random.split(jax.random.key(0))
+    one, same, changed = (
+        flatten_dict(weights(key, data))
+        for key, data in ((keys[0], panel), (keys[0], other), (keys[1], panel))
     )
-    assert FACTORS == 2
+    for path, leaf in one.items():
+        np.testing.assert_array_equal(leaf, same[path])
+        assert path[-1] == "bias" or not np.array_equal(leaf, changed[path])
