@@ -307,8 +307,16 @@ def _sample_notes(
         f"{labels.dates[0]:%Y-%m} to {labels.dates[-1]:%Y-%m}, "
         f"{len(labels.assets)} assets, {len(labels.characteristics)} characteristics",
         f"{len(windows.train_start)} windows, decisions {labels.dates[first]:%Y-%m} to "
-        f"{labels.dates[last]:%Y-%m}; the last decision is forecast, not scored",
+        f"{labels.dates[last]:%Y-%m}",
     ]
+    if not np.asarray(panel.universe & panel.observed)[last].any():
+        notes.append("the last decision has no return yet: it is forecast, not scored")
+    condition = np.asarray(panel.managed.condition)[np.asarray(panel.managed.observed)]
+    singular = np.isinf(condition).mean()
+    notes.append(
+        f"managed portfolios: median condition number of Z'Z {np.median(condition):.3g}"
+        + (f", singular in {singular:.1%} of periods" if singular else "")
+    )
     lost = network.lookback - 1 - int(windows.train_start[0])
     if lost > 0:
         notes.append(

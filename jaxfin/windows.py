@@ -46,12 +46,12 @@ def rolling_windows(
     Args:
       periods: rows T of the panel, the unscored last one included.
       train, valid, test, embargo: in periods.
-      step: periods between refits; default ``test``.
+      step: periods between refits; it must equal ``test``, the default.
       expanding: training always starts at row 0 and grows by ``step``.
 
     Raises:
-      WindowError: a length is out of range, test samples would overlap, or the panel is
-        too short for one window.
+      WindowError: a length is out of range, test samples would overlap or leave
+        gaps, or the panel is too short for one window.
     """
     step = test if step is None else step
     lengths = {"train": train, "valid": valid, "test": test, "step": step}
@@ -64,6 +64,12 @@ def rolling_windows(
         raise WindowError(
             f"windows.step={step} is below windows.test={test}: test samples would "
             "overlap and periods be counted twice. Set windows.step >= windows.test."
+        )
+    if step > test:
+        raise WindowError(
+            f"windows.step={step} is above windows.test={test}: periods between test "
+            "samples would have no forecast and portfolios no defined turnover. Set "
+            "windows.step = windows.test."
         )
     fitted = train + valid + embargo
     if periods <= fitted:

@@ -33,11 +33,6 @@ def test_expanding_windows_with_embargo_by_hand():
     ]
 
 
-def test_steps_longer_than_tests_leave_rows_out():
-    windows = rolling_windows(12, train=3, valid=1, test=2, step=5)
-    assert [(a, b) for *_, a, b in typed(windows)] == [(4, 6), (9, 11)]
-
-
 def test_the_last_row_of_the_panel_is_forecast():
     assert typed(rolling_windows(7, train=4, valid=2, test=3)) == [(0, 4, 4, 6, 6, 7)]
 
@@ -53,11 +48,11 @@ lengths = st.fixed_dictionaries(
 )
 
 
-@given(st.integers(2, 120), lengths, st.integers(0, 6))
-def test_any_split(periods, options, extra):
+@given(st.integers(2, 120), lengths)
+def test_any_split(periods, options):
     first = options["train"] + options["valid"] + options["embargo"]
     assume(periods > first)
-    step = options["test"] + extra
+    step = options["test"]
     windows = rolling_windows(periods, step=step, **options)
     for field in windows:
         assert field.dtype == np.int32 and field.ndim == 1
@@ -70,12 +65,7 @@ def test_any_split(periods, options, extra):
         assert b == options["train"] + w * step
         assert f - e == options["test"] or f == periods
         tested += range(e, f)
-    assert len(tested) == len(set(tested)) and tested == sorted(tested)
-    assert tested[0] == first
-    if extra == 0:  # every row after the first fit's, once
-        assert tested == list(range(first, periods))
-    # No window was left out: another one would start beyond the panel.
-    assert splits[-1][4] + step >= periods
+    assert tested == list(range(first, periods))  # every row there is, once
 
 
 @given(st.integers(10, 60), lengths)
@@ -97,6 +87,7 @@ def test_splits_do_not_depend_on_what_comes_later(periods, options):
         ({"step": -2}, r"windows\.step=-2"),
         ({"embargo": -1}, r"windows\.embargo=-1"),
         ({"step": 1}, r"windows\.step=1 is below windows\.test=2"),
+        ({"step": 3}, r"windows\.step=3 is above windows\.test=2"),
         ({"train": 40}, r"the panel has 20 periods.*windows\.train=40"),
         ({"train": 18}, r"windows\.embargo=0 leave none to test"),
     ],

@@ -24,7 +24,8 @@ def french() -> Dataset:
     month t:
 
       characteristics[t]  `price_characteristics` of returns of months <= t, on the
-                          market MktRF + RF
+                          market MktRF + RF; betasq, whose ranks would repeat
+                          those of beta, left out
       excess_returns[t]   portfolio return of month t+1 minus RF of month t+1
       factors[t]          MktRF, SMB, HML, Mom of month t+1; 0 in the last row
       risk_free[t]        RF of month t+1; in the last row that of month t
@@ -44,6 +45,9 @@ def french() -> Dataset:
     characteristics, names = price_characteristics(
         returns, table["MktRF"] + risk_free, risk_free
     )
+    # Every beta here is positive, so the rank of its square is its own rank again.
+    kept = [position for position, name in enumerate(names) if name != "betasq"]
+    characteristics, names = characteristics[..., kept], [names[k] for k in kept]
     excess = returns.sub(risk_free, axis=0).to_numpy()
     start = WINDOW - 1
     panel = make_panel(

@@ -108,7 +108,8 @@ def make_panel(
       dtype: of the arrays kept; managed portfolios are computed in float64.
 
     Raises:
-      DataError: shapes disagree, a value is infinite, or a period has no universe.
+      DataError: shapes disagree, a value is infinite, risk_free or macro is missing, or
+        a period has no universe.
     """
     periods, slots, _ = characteristics.shape
     universe = np.asarray(universe, bool)
@@ -125,6 +126,13 @@ def make_panel(
             raise DataError(
                 f"{name} is infinite at index {tuple(int(i) for i in where[0])}: "
                 "replace it by NaN (missing) or a number."
+            )
+    for name, known in {"risk_free": risk_free, "macro": macro}.items():
+        if known is not None and not np.isfinite(known).all():
+            row = int(np.argwhere(~np.isfinite(known))[0][0])
+            raise DataError(
+                f"{name} is missing or infinite in period {row}: it is known at the "
+                "decision, so give every period a number (carry the last one forward)."
             )
     empty = np.flatnonzero(~universe.any(axis=1))
     if empty.size:

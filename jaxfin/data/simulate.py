@@ -11,7 +11,7 @@ from jaxfin.data.panel import Dataset, Panel, PanelLabels, Truth, make_panel
 from jaxfin.data.transforms import rank_scale
 from jaxfin.errors import ConfigError, nearest
 
-Design = Literal["gkx2021a", "gkx2021b", "null"]
+Design = Literal["gkx2021a", "gkx2021b", "gkx2021null"]
 
 _FACTOR_MEAN = 0.03
 _FACTOR_SD = np.hypot(0.1, 0.01)  # latent x with sd .1 plus its error with sd .01
@@ -44,7 +44,7 @@ def simulate(
     e = .1 t_5, not scaled to unit variance (which is what the 40% total R2 needs)
     gkx2021a  beta = (1.2 c_1, c_2, .8 c_3), mu = .03
     gkx2021b  beta = (c_1^2, 2 c_1 c_2, .6 sign c_3), mu = .03
-    null      as gkx2021a with mu = 0: no expected return differs from zero
+    gkx2021null  as gkx2021a with mu = 0: no expected return differs from zero
 
     Row t is the end of t as everywhere. There are periods + 1 rows: ``periods`` of them
     have returns, the last has none yet. Returns are excess returns, the risk-free rate
@@ -84,7 +84,7 @@ def simulate(
     rows = periods + 1
     life = _lives(rng, rows, assets, exit_rate, vacancy)
     scaled = rank_scale(_paths(rng, life.asset, characteristics), life.universe)
-    mean = np.full(3, 0.0 if design == "null" else _FACTOR_MEAN)
+    mean = np.full(3, 0.0 if design == "gkx2021null" else _FACTOR_MEAN)
     factors = mean + _FACTOR_SD * rng.standard_normal((rows, 3))
     betas = _betas(design, scaled)
     systematic = np.einsum("tnk,tk->tn", betas, factors)

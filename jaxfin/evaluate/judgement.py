@@ -31,18 +31,24 @@ from jaxfin.portfolio.sorts import leg_weights, quantile, quantile_count
 UNITS = {
     "r2": "share of the uncentred sum of squares, 1 = perfect, 0 = a forecast of zero",
     "r2.total": "contemporaneous fit beta_t'f_{t+1}, not a forecast",
-    "r2.predictive": "beta_t'lambda_t, lambda_t the mean of factors realised by t",
+    "r2.predictive": "beta_t'lambda_t, lambda_t the mean of the factors realised from "
+    "the start of the window's training sample to t, with that window's parameters",
     "r2.*.r": "individual assets",
     "r2.*.x": "characteristic-managed portfolios (Z'Z)^+ Z'r, constant included",
-    "r2_seeds": "mean and sd (ddof=1) over single seeds, not ensembles",
-    "r2_bound": "mean over seeds of the R2 that no factors can exceed given its betas",
+    "r2_seeds": "mean and sd (ddof=1) over single seeds, not ensembles; seeds share "
+    "the batch order",
+    "r2_bound": "mean over seeds of the R2 that no factors can exceed given the seed's "
+    "betas; it does not bound the ensemble",
     "rank_ic": "Spearman correlation of forecast and realised return, per period",
     "portfolios.*.mean": "per year, decimal, excess of the risk-free rate",
     "portfolios.*.volatility": "per year, decimal",
     "portfolios.*.sharpe": "annualised mean / sd (ddof=1)",
     "portfolios.*.turnover": "units traded per period; opening trade counted, no 1/2",
     "portfolios.*.max_drawdown": "share of the peak of compounded gross excess returns",
-    "oracle": "what the simulator's true betas and factors reach on the same rows",
+    "oracle": "what the simulator's true betas and factors reach on the same rows; "
+    "standard errors are of its level, not of a difference from a model; "
+    "prevailing means start at the panel's first period",
+    "sample.one_sided_periods": "scored periods in which ties leave a leg empty",
 }
 
 
@@ -83,22 +89,26 @@ class Judgement(NamedTuple):
 def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Judgement:
     """Judge out-of-sample forecasts on the rows whose return is realised.
 
-    A row without any forecast (every lane of its window diverged) and the panel's last
-    row (not realised yet) are not scored; the portfolio holds nothing in the first case
-    and shows its weights' turnover in the second.
+    A row without any forecast (every lane of its window diverged) and a row without any
+    observed return (such as the last, not realised yet) are not scored. In the first
+    case the portfolio holds nothing, and the cost of closing it is not charged; in the
+    second its weights' turnover is shown.
 
     Raises:
       BoundError: a member's total R2 exceeds least squares on its own betas.
     """
     panel, labels = dataset.panel, dataset.labels
     rows = forecasts.rows
-    realised = rows < len(labels.dates) - 1
     universe = np.asarray(panel.universe)[rows]
+    realised = (universe & np.asarray(panel.observed)[rows]).any(axis=1)
     has_forecast = ~np.isnan(forecasts.forecast[:, 0])
     scored = realised & has_forecast
     mask = universe & np.asarray(panel.observed)[rows] & scored[:, None]
     returns = np.asarray(panel.excess_returns)[rows]
-    years = np.asarray(labels.dates.year)[np.minimum(rows + 1, len(labels.dates) - 1)]
+    ends = labels.dates.append(
+        labels.dates[-1:] + (labels.dates[-1] - labels.dates[-2])
+    )
+    years = np.asarray(pd.DatetimeIndex(ends).year)[rows + 1]
 
     sums = _error_sums(panel, forecasts, returns, mask, scored)
     metrics: dict[str, Any] = {
@@ -121,6 +131,7 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         )
     )
     series = _portfolios(panel, rows, buckets, count, config.cost)
+    one_sided = ~((buckets == 1).any(axis=1) & (buckets == count).any(axis=1))
     metrics["portfolios"] = {
         weighting: "n/a: the panel has no market values"
         if legs is None
@@ -139,6 +150,7 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         "periods_without_forecast": int((~has_forecast).sum()),
         "scored_asset_periods": int(mask.sum()),
         "quantiles": count,
+        "one_sided_periods": int((scored & one_sided).sum()),
         "cost_per_unit_traded": config.cost,
         "risk_free": "subtracted"
         if labels.risk_free_known

@@ -8,7 +8,7 @@ other numbers). Row t holds r over (t, t+1]. Which R2 it is depends on rhat alon
 
 - r2_total:       rhat_t = beta_t' f_t, f_t the factor of the same row, so realised with
   the return: a contemporaneous fit, not a forecast. Legitimate if beta_t is known at t
-  and f_t was estimated without any other row of the test sample.
+  and f_t was estimated without any later row.
 - r2_predictive:  rhat_t = beta_t' lambda_t, lambda_t = mean of f_s over the rows
   s = train_start..t-1, the factors realised by t, all computed with the parameters in
   force at t (factors of refits differ by a rotation: never average across them).

@@ -35,6 +35,9 @@ from jaxfin.windows import Windows, rows_between
 
 Hypers = Mapping[str, Array]
 
+# What a key is folded with first, so that no two purposes share a stream.
+INITIAL, ORDER, NOISE = 0, 1, 2
+
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
@@ -133,7 +136,12 @@ class LanePrograms(NamedTuple):
 
 
 def lane_programs(
-    network: Network, config: FitConfig, *, train_length: int, valid_length: int
+    network: Network,
+    config: FitConfig,
+    *,
+    train_length: int,
+    valid_length: int,
+    train_shortest: int = 1,
 ) -> LanePrograms:
     """Training programs of a network.
 
@@ -142,10 +150,14 @@ def lane_programs(
       config: epochs, patience and batch size; the grid in it is not read here.
       train_length: most training rows of any window (static).
       valid_length: most validation rows of any window (static).
+      train_shortest: fewest training rows of any window; it trims padding only.
     """
     adam = optax.scale_by_adam()
     batches = -(-train_length // config.batch_periods)
-    batch_size = -(-train_length // batches)
+    batch_size = max(
+        -(-rows // -(-rows // config.batch_periods))
+        for rows in range(min(train_shortest, train_length), train_length + 1)
+    )
 
     def training_rows(window: Windows) -> Array:
         # A lookback that would start before the panel makes a row unusable.
@@ -156,13 +168,13 @@ def lane_programs(
         reach = jnp.maximum(window.valid_start, network.lookback - 1)
         return rows_between(reach, window.valid_stop, valid_length)
 
-    def lane_key(key: Array, window: Windows, hyper: Hypers) -> Array:
-        key = jax.random.fold_in(key, window.test_start)
+    def lane_key(key: Array, purpose: int, window: Windows, hyper: Hypers) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, purpose), window.test_start)
         return jax.random.fold_in(key, hyper["seed"])
 
     def start(key: Array, inputs: Any, window: Windows, hyper: Hypers) -> Lane:
         params = network.init(
-            lane_key(key, window, hyper), inputs, training_rows(window)
+            lane_key(key, INITIAL, window, hyper), inputs, training_rows(window)
         )
         rows = config.max_epochs * len(network.phases)
         weights, _ = ravel_pytree(params["weights"])
@@ -189,15 +201,29 @@ def lane_programs(
         return ravel_pytree(zeros)[1]
 
     def epoch_batches(key: Array, window: Windows, epoch: Array) -> Array:
-        """(batches, batch_size) shuffled training rows, -1 where none are left."""
+        """(batches, batch_size) shuffled training rows, -1 where none are left.
+
+        A window's own rows decide how many batches they fill and in which order, so
+        that nothing depends on longer windows trained beside it.
+        """
         rows = training_rows(window)
-        key = jax.random.fold_in(jax.random.fold_in(key, window.test_start), epoch)
-        order = jax.random.uniform(key, rows.shape, jnp.float32)
-        shuffled = rows[jnp.argsort(jnp.where(rows >= 0, order, jnp.inf))]
-        padding = batches * batch_size - train_length
-        shuffled = jnp.concatenate([shuffled, jnp.full(padding, -1, rows.dtype)])
-        # Dealt like cards, so that missing rows spread over the batches.
-        return shuffled.reshape(batch_size, batches).T
+        key = jax.random.fold_in(jax.random.fold_in(key, ORDER), window.test_start)
+        key = jax.random.fold_in(key, epoch)
+        draw = jax.vmap(
+            lambda row: jax.random.uniform(
+                jax.random.fold_in(key, row), (), jnp.float32
+            )
+        )(rows)
+        shuffled = rows[jnp.argsort(jnp.where(rows >= 0, draw, jnp.inf))]
+        live = jnp.sum(rows >= 0)
+        filled = jnp.maximum(-(-live // config.batch_periods), 1)
+        # Dealt like cards: batches of a window differ by at most one row.
+        place = jnp.arange(train_length)
+        return (
+            jnp.full((batches, batch_size), -1, rows.dtype)
+            .at[place % filled, place // filled]
+            .set(shuffled, mode="drop")
+        )
 
     def phase_program(phase: Phase, position: int) -> Advance:
         def step(
@@ -264,23 +290,33 @@ def lane_programs(
                 rows = training_rows(window)[None]
             else:
                 rows = epoch_batches(key, window, stamp)
-            keys = jax.vmap(lambda hyper: lane_key(key, window, hyper))(hypers)
+            keys = jax.vmap(lambda hyper: lane_key(key, NOISE, window, hyper))(hypers)
 
             def minibatch(
                 lanes: Lane, batch: tuple[Array, Array]
             ) -> tuple[Lane, Array]:
                 index, rows = batch
                 noise = jax.vmap(
-                    lambda k: jax.random.fold_in(k, stamp * rows.size + index)
+                    lambda k: jax.random.fold_in(jax.random.fold_in(k, stamp), index)
                 )(keys)
-                return jax.vmap(step, in_axes=(0, 0, None, None, 0))(
-                    lanes, noise, inputs, rows, hypers
-                )
+
+                def train(lanes: Lane) -> tuple[Lane, Array]:
+                    return jax.vmap(step, in_axes=(0, 0, None, None, 0))(
+                        lanes, noise, inputs, rows, hypers
+                    )
+
+                def skip(lanes: Lane) -> tuple[Lane, Array]:
+                    return lanes, jnp.zeros_like(lanes.best_score)
+
+                # Shorter windows fill fewer batches.
+                return jax.lax.cond(jnp.any(rows >= 0), train, skip, lanes)
 
             index = jnp.arange(rows.shape[0])
             new, losses = jax.lax.scan(minibatch, lanes, (index, rows))
+            filled = jnp.maximum(jnp.sum(jnp.any(rows >= 0, axis=1)), 1)
+            loss = jnp.sum(losses, axis=0) / filled
             new = jax.vmap(scored, in_axes=(0, None, None, 0))(
-                new, inputs, validation_rows(window), jnp.mean(losses, axis=0)
+                new, inputs, validation_rows(window), loss
             )
             return jax.vmap(_select)(active, new, lanes)
 

@@ -218,11 +218,13 @@ def fitted_lanes(
 
 
 def _programs(network: Network, windows: Windows, config: FitConfig) -> LanePrograms:
+    reach = np.maximum(np.asarray(windows.train_start), network.lookback - 1)
     return lane_programs(
         network,
         config,
         train_length=longest(windows.train_start, windows.train_stop),
         valid_length=longest(windows.valid_start, windows.valid_stop),
+        train_shortest=max(int((np.asarray(windows.train_stop) - reach).min()), 1),
     )
 
 

@@ -59,7 +59,7 @@ def cae(
 ) -> Network:
     """Conditional autoencoder CA0-CA3 of Gu, Kelly and Xiu (2021).
 
-    r_{i,t} = beta(z_{i,t-1})'f_t + u, f_t = W x_t with x_t the managed portfolios.
+    r_{i,t} = beta(z_{i,t-1})'f_t + u, f_t = W x_t + b with x_t the managed portfolios.
 
     Args:
       factors: K >= 1.
@@ -247,7 +247,10 @@ def latent_factor_network(
         return error / count(inputs, rows) + penalty, statistics
 
     def score(params: Params, inputs: Inputs, rows: Array) -> Array:
-        return blockwise_error(params, inputs, rows, None) / count(inputs, rows)
+        live = inputs.mask[jnp.maximum(rows, 0)] & (rows >= 0)[:, None]
+        error = blockwise_error(params, inputs, rows, None) / count(inputs, rows)
+        # Without a single return there is nothing to select on: the lane diverges.
+        return jnp.where(jnp.any(live), error, jnp.nan)
 
     def betas(params: Params, inputs: Inputs, rows: Array) -> Array:
         return jnp.asarray(

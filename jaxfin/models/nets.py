@@ -154,7 +154,9 @@ class _Affine(nn.Module):
 
 
 class LinearFactors(nn.Module):
-    """f_t = W x_t: the factor network of the conditional autoencoder (GKX 2021).
+    """f_t = W x_t + b, the factor network of the conditional autoencoder (GKX 2021).
+
+    The bias b is not penalised: under a heavy l1 penalty f tends to a constant, not 0.
 
     Attributes:
       factors: K.
@@ -176,8 +178,9 @@ class SequenceFactors(nn.Module):
     """LSTM encoder and attention decoder over a trailing lookback (eq. 5-13).
 
     f_t = W_factor vec(h'_1 .. h'_L) + b_3 (+ S x_t when ``residual``), W_factor in
-    K x d_h L. The residual skip nests the conditional autoencoder: with W_factor = 0
-    the two are the same model, so that memory can only add.
+    K x d_h L. The residual skip nests the conditional autoencoder with the same beta
+    network: with W_factor = 0 the two are one model, so that its optimum in sample is
+    at least as good. Out of sample memory can still cost.
 
     Attributes:
       factors: K.

@@ -29,7 +29,7 @@ def quantile(forecast: Array, mask: Array, count: int) -> Array:
     bucket_i = floor((rank_i - 1/2) / n * count) + 1, rank_i in 1..n with ties averaged
     over the n live assets. Ties therefore share a bucket, which may leave another one
     empty (a tree that forecasts three values fills three buckets). Without ties bucket
-    sizes differ by at most one; top and bottom are filled whenever 2 n >= count.
+    sizes differ by at most one; top and bottom are filled whenever 2 n > count.
 
     Args:
       forecast: (N,) made at t, signed (never its absolute value), any unit.

@@ -10,7 +10,7 @@ from jaxfin.errors import ConfigError
 BALANCED = {"exit_rate": 0, "missing": 0}
 
 
-@pytest.fixture(scope="module", params=["gkx2021a", "gkx2021b", "null"])
+@pytest.fixture(scope="module", params=["gkx2021a", "gkx2021b", "gkx2021null"])
 def unbalanced(request):
     return simulate(
         request.param,
@@ -40,7 +40,7 @@ def test_truth_is_the_published_function_of_the_ranks_in_the_panel(unbalanced):
     panel, truth = unbalanced.panel, unbalanced.truth
     betas = design_betas(unbalanced.name, np.asarray(panel.characteristics, float))
     np.testing.assert_allclose(truth.betas, betas, atol=1e-6)
-    mean = 0.0 if "null" in unbalanced.name else 0.03
+    mean = 0.0 if "gkx2021null" in unbalanced.name else 0.03
     np.testing.assert_allclose(
         truth.expected, (truth.betas * mean).sum(axis=-1), atol=1e-15
     )
@@ -103,10 +103,15 @@ def test_rates_of_leaving_and_missing_are_as_asked(unbalanced):
 
 
 def test_sample_starts_in_the_steady_state():
-    """The share of live slots is 1 / (1 + exit_rate * vacancy) from the first row on."""
+    """1 / (1 + exit_rate * vacancy) of the slots are live from the first row on."""
     slots = 4000
     panel = simulate(
-        "gkx2021a", assets=slots, periods=12, characteristics=3, exit_rate=0.2, vacancy=5
+        "gkx2021a",
+        assets=slots,
+        periods=12,
+        characteristics=3,
+        exit_rate=0.2,
+        vacancy=5,
     ).panel
     share = np.asarray(panel.universe).mean(axis=1)
     assert (np.abs(share - 0.5) < 4 * np.sqrt(0.25 / slots)).all()
@@ -205,7 +210,7 @@ def test_oracle_reads_no_factor_of_the_row_or_later(unbalanced):
 
 def test_null_design_has_nothing_to_predict():
     dataset = simulate(
-        "null", seed=1, assets=100, periods=600, characteristics=3, **BALANCED
+        "gkx2021null", seed=1, assets=100, periods=600, characteristics=3, **BALANCED
     )
     scores = oracle_r2(dataset.truth, dataset.panel)
     assert scores["r2_predictive"] == 0 and scores["r2_predictive_se"] == 0

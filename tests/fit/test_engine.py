@@ -48,12 +48,12 @@ def window(windows):
 # What a step is given: rows, and noise.
 
 
-def diary(epochs, batches, size, *, batch="periods", lookback=1):
+def diary(*, batch="periods", lookback=1):
     """A network that writes down the rows and a draw of the key of every step.
 
     Its score falls from epoch to epoch, so the last statistics are the best.
     """
-    steps = epochs * batches
+    steps, size = 15, TRAIN
 
     def init(key):
         statistics = {
@@ -65,9 +65,9 @@ def diary(epochs, batches, size, *, batch="periods", lookback=1):
 
     def loss(params, key, panel, rows, hyper):
         book = params["statistics"]
-        step = book["step"]
+        step, length = book["step"], rows.shape[0]
         written = {
-            "rows": book["rows"].at[step].set(rows),
+            "rows": book["rows"].at[step, :length].set(rows),
             "noise": book["noise"].at[step].set(jax.random.uniform(key)),
             "step": step + 1,
         }
@@ -80,37 +80,35 @@ def diary(epochs, batches, size, *, batch="periods", lookback=1):
     return toy(init, Phase(loss, score, batch=batch), lookback=lookback)
 
 
-def entries(fitted, epochs):
-    """Rows (epochs, batches, size) and noise (epochs, batches) written down."""
+def entries(fitted):
+    """Rows (epochs, batches, size), -1 and -2 being none, and noise as written down."""
     book = jax.tree.map(np.asarray, fitted.params["statistics"])
-    rows = book["rows"].reshape(epochs, -1, book["rows"].shape[-1])
-    return rows, book["noise"].reshape(epochs, -1)
+    written = slice(0, int(book["step"]))
+    rows = book["rows"][written]
+    return rows.reshape(EPOCHS, -1, rows.shape[-1]), book["noise"][written]
 
 
-BATCHED = FitConfig(max_epochs=3, patience=3, batch_periods=6, chunk_epochs=2)
+EPOCHS = 3
+BATCHED = FitConfig(max_epochs=EPOCHS, patience=3, batch_periods=6, chunk_epochs=2)
 
 
-def test_an_epoch_visits_every_training_row_exactly_once(panel, windows):
+@pytest.mark.parametrize("index", range(4))
+def test_an_epoch_visits_every_training_row_exactly_once(index, panel, windows):
     """20 rows in batches of at most 6: four batches of 5."""
-    for index in range(4):
-        window = window_at(windows, index)
-        rows, _ = entries(fit(diary(3, 4, 5), panel, window, BATCHED), 3)
-        expected = np.arange(window.train_start, window.train_stop)
-        for epoch in rows:
-            np.testing.assert_array_equal(np.sort(epoch.ravel()), expected)
+    window = window_at(windows, index)
+    rows, _ = entries(fit(diary(), panel, window, BATCHED))
+    expected = np.arange(window.train_start, window.train_stop)
+    for epoch in rows:
+        np.testing.assert_array_equal(np.sort(epoch[epoch >= 0]), expected)
+        np.testing.assert_array_equal((epoch >= 0).sum(axis=1), [5] * 4)
 
 
 def test_batch_order_differs_by_epoch_window_and_study_but_not_by_lane(panel, windows):
     def order(index, *, key=KEY, **hyper):
-        fitted = fit(
-            diary(3, 4, 5),
-            panel,
-            window_at(windows, index),
-            BATCHED,
-            HYPER | hyper,
-            key,
-        )
-        return entries(fitted, 3)[0] - int(windows.train_start[index])
+        window = window_at(windows, index)
+        fitted = fit(diary(), panel, window, BATCHED, HYPER | hyper, key)
+        rows = entries(fitted)[0]
+        return np.where(rows >= 0, rows - int(window.train_start), -1)
 
     one = order(0)
     assert len({epoch.tobytes() for epoch in one}) == 3
@@ -122,8 +120,7 @@ def test_batch_order_differs_by_epoch_window_and_study_but_not_by_lane(panel, wi
 def test_noise_differs_by_step_window_and_seed_but_not_by_point(panel, windows):
     def noise(index, **hyper):
         window = window_at(windows, index)
-        fitted = fit(diary(3, 4, 5), panel, window, BATCHED, HYPER | hyper)
-        return entries(fitted, 3)[1].ravel()
+        return entries(fit(diary(), panel, window, BATCHED, HYPER | hyper))[1]
 
     drawn = np.concatenate([noise(0), noise(1), noise(0, seed=1)])
     assert len(np.unique(drawn)) == drawn.size == 36
@@ -131,36 +128,35 @@ def test_noise_differs_by_step_window_and_seed_but_not_by_point(panel, windows):
 
 
 @pytest.mark.parametrize(("train", "lookback"), [(14, 1), (20, 4), (9, 6)])
-def test_missing_rows_are_spread_evenly_over_batches(train, lookback, panel):
-    """A shorter window, or a lookback before the panel, leaves gaps marked -1."""
+def test_shorter_windows_fill_fewer_batches_evenly(train, lookback, panel):
+    """As they would alone: ceil(rows / 6) batches that differ by at most one row."""
     windows = rolling_windows(PERIODS, train=train, valid=VALID, test=6)
-    window = window_at(windows, 0)
-    network = diary(3, 4, 5, lookback=lookback)
-    rows, _ = entries(fit(network, panel, window, BATCHED), 3)
+    network = diary(lookback=lookback)
+    rows, _ = entries(fit(network, panel, window_at(windows, 0), BATCHED))
     for epoch in rows:
         live = epoch[epoch >= 0]
         np.testing.assert_array_equal(np.sort(live), np.arange(lookback - 1, train))
-        assert (epoch[epoch < 0] == -1).all()
         counts = (epoch >= 0).sum(axis=1)
+        assert len(counts) == np.ceil(len(live) / BATCHED.batch_periods)
         assert counts.max() - counts.min() <= 1
 
 
 def test_lookback_shortens_no_sample_that_does_not_start_the_panel(panel, windows):
     window = window_at(windows, 1)
-    rows, _ = entries(fit(diary(3, 4, 5, lookback=6), panel, window, BATCHED), 3)
-    np.testing.assert_array_equal(np.sort(rows[0].ravel()), np.arange(6, 26))
+    rows, _ = entries(fit(diary(lookback=6), panel, window, BATCHED))
+    np.testing.assert_array_equal(np.sort(rows[0][rows[0] >= 0]), np.arange(6, 26))
 
 
 def test_batch_all_is_every_training_row_in_order(panel, window):
-    network = diary(3, 1, TRAIN, batch="all", lookback=4)
-    rows, _ = entries(fit(network, panel, window, BATCHED), 3)
+    network = diary(batch="all", lookback=4)
+    rows, _ = entries(fit(network, panel, window, BATCHED))
     expected = np.append(np.arange(3, 20), [-1] * 3)
     for epoch in rows:
         np.testing.assert_array_equal(epoch[0], expected)
 
 
 def test_score_gets_the_validation_rows(panel, window):
-    fitted = fit(diary(3, 4, 5), panel, window, BATCHED)
+    fitted = fit(diary(), panel, window, BATCHED)
     steps = np.array([4, 8, 12])
     rows = 2.0 ** -np.arange(20, 28)
     np.testing.assert_array_equal(fitted.info.history[:, 1], rows.sum() - steps)

@@ -10,24 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import (
-    METHODS,
-    PERIODS,
-    TRAIN,
-    VALID,
-    build_panel,
-    linear_network,
-    scalars,
-)
+from conftest import METHODS, build_panel, linear_network, scalars
 
 from jaxfin.fit.engine import FitConfig
-from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
+from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED
 from jaxfin.forecasts import select
 from jaxfin.methods.catalog import CATALOG
 from jaxfin.portfolio.holding import leg_series
 from jaxfin.portfolio.sorts import leg_weights, quantile
-from jaxfin.windows import rolling_windows, window_at
+from jaxfin.windows import window_at
 
 WINDOW = 1  # its lookbacks reach behind its training sample, which is the past
 POISONS = ("rebuilt", "device")
@@ -279,47 +271,6 @@ def test_selection_and_lanes_of_a_window_see_no_test_row(panel, poison, windows,
         np.testing.assert_array_equal(one[0], other[0])
     assert (np.asarray(clean.status) != DIVERGED).all()
     assert (chosen_dirty.point[1:] == -1).all()  # the poison is lethal to those
-
-
-@pytest.mark.parametrize(
-    "expanding",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="batches are drawn for the longest training sample of all "
-                "windows, so they depend on how many windows follow",
-            ),
-        ),
-    ],
-)
-def test_a_longer_panel_leaves_earlier_windows_as_they_were(
-    expanding, arrays, panel, x64
-):
-    """Truncation: windows decided by row 39 on data up to then, and on all of it."""
-    network = linear_network()
-    config = FitConfig(
-        seeds=2, l1=(0.01,), max_epochs=4, batch_periods=5, chunk_epochs=4
-    )
-    grid = lane_grid(config, np.float64)
-    then = {field: value[:40].copy() for field, value in arrays.items()}
-    then["excess_returns"][-1] = then["factors"][-1] = np.nan  # not realised yet
-
-    def weights(panel, periods):
-        windows = rolling_windows(
-            periods, train=TRAIN, valid=VALID, test=6, expanding=expanding
-        )
-        *_, last = run_lanes(
-            network, panel, windows, grid, config, key=jax.random.key(0)
-        )
-        fitted = fitted_lanes(network, panel, windows, config, last.state)
-        return np.asarray(fitted.params["weights"]["kernel"])
-
-    short, long = weights(build_panel(then), 40), weights(panel, PERIODS)
-    assert len(short) == 2 and len(long) == 4
-    np.testing.assert_allclose(long[:2], short, rtol=1e-9)
 
 
 def test_sorts_and_holdings_see_nothing_after_their_decision(panel, poison, x64):

@@ -165,7 +165,7 @@ def test_null_design_has_no_predictive_r2():
     hyper = {"seed": 0, "learning_rate": 0.01, "l1": 0.001}
     scores = []
     for seed in range(DRAWS):
-        panel = draw("null", seed).panel
+        panel = draw("gkx2021null", seed).panel
         fitted = fit(jax.random.key(seed), panel, window, hyper)
         made = forecast(fitted, panel, jnp.asarray(rows))
         returns, mask = masked_returns(panel, rows)

@@ -1,0 +1,70 @@
+"""Law 1, once more: a study of the first rows is the first rows of the study.
+
+Data of later rows, and how many of them there are, move no forecast made before: not
+through batch counts, batch sizes, shuffles or padding either.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxfin.data.panel import make_panel
+from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
+from jaxfin.forecasts import out_of_sample, select
+from jaxfin.models.factor import cae
+from jaxfin.windows import longest, rolling_windows
+
+PERIODS, SHORTER = 60, 44
+
+
+def forecasts_of(periods, expanding, hyper):
+    rng = np.random.default_rng(0)
+    shape = (PERIODS, 16)
+    raw = rng.standard_normal((*shape, 3))
+    returns = 0.1 * rng.standard_normal(shape) + 0.05 * raw[..., 0]
+    returns[rng.random(shape) < 0.05] = np.nan
+    universe = rng.random(shape) < 0.9
+    returns[periods - 1 :] = np.nan
+    panel = make_panel(
+        raw[:periods], returns[:periods], universe[:periods], dtype=np.float64
+    )
+    windows = rolling_windows(periods, train=20, valid=8, test=6, expanding=expanding)
+    config = FitConfig(
+        seeds=2, l1=(0.1,), max_epochs=4, batch_periods=9, chunk_epochs=2, **hyper
+    )
+    network, grid = cae(factors=2, depth=1, dtype=np.float64), lane_grid(config, float)
+    for update in run_lanes(
+        network, panel, windows, grid, config, key=jax.random.key(3)
+    ):
+        state = update.state
+    fitted = fitted_lanes(network, panel, windows, config, state)
+    method = network_method(
+        network,
+        config,
+        train_length=longest(windows.train_start, windows.train_stop),
+        valid_length=longest(windows.valid_start, windows.valid_stop),
+    )
+    chosen = select(fitted.info, grid)
+    return out_of_sample(method, panel, windows, grid, fitted, chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("expanding", "hyper"), [(False, {}), (True, {"dropout": (0.3,)})]
+)
+def test_truncated_study_makes_the_same_forecasts(expanding, hyper):
+    with jax.enable_x64(True):
+        assert jnp.zeros(()).dtype == jnp.float64
+        whole = forecasts_of(PERIODS, expanding, hyper)
+        short = forecasts_of(SHORTER, expanding, hyper)
+    rows = len(short.rows)
+    assert rows > 10 and (whole.rows[:rows] == short.rows).all()
+    np.testing.assert_allclose(
+        short.member_forecast, whole.member_forecast[:, :rows], rtol=0, atol=1e-9
+    )
+    # The last row of the short panel has no return yet, and so no factor.
+    np.testing.assert_allclose(
+        short.member_fitted[:, :-1], whole.member_fitted[:, : rows - 1], atol=1e-9
+    )
