@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jaxfin.config import StudyConfig
 from jaxfin.errors import ConfigError, JaxfinError, nearest
 from jaxfin.fit.compilation_cache import enable_compilation_cache
+from jaxfin.report.run_directory import read_yaml
 from jaxfin.study import run_study
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -34,7 +35,11 @@ def main(config: DictConfig) -> None:
     """Run the study Hydra composed."""
     directory = HydraConfig.get().runtime.output_dir
     try:
-        run_study(study_config(config), directory=directory, resume=config.resume)
+        run_study(
+            resumed_config(config, Path(directory)) or study_config(config),
+            directory=directory,
+            resume=config.resume,
+        )
     except JaxfinError as error:
         fail(error, trace=config.trace)
     print(f"run directory: {directory}")
@@ -52,6 +57,15 @@ def study_config(config: DictConfig) -> StudyConfig:
     return StudyConfig.from_dict(plain)
 
 
+def resumed_config(config: DictConfig, directory: Path) -> StudyConfig | None:
+    """The run directory's own configuration, if resume=true is all that was asked."""
+    asked = {override.split("=")[0] for override in HydraConfig.get().overrides.task}
+    path = directory / "config.yaml"
+    if config.resume and asked <= {"resume", "trace"} and path.exists():
+        return StudyConfig.from_dict(read_yaml(path))
+    return None
+
+
 def check_overrides(arguments: list[str]) -> None:
     """Refuse a misspelt group choice or key, naming the nearest one, before Hydra.
 
@@ -61,8 +75,18 @@ def check_overrides(arguments: list[str]) -> None:
     overrides = OverridesParser.create().parse_overrides(
         [argument for argument in arguments if "=" in argument and argument[0] != "-"]
     )
+    multirun = bool({"-m", "--multirun"} & set(arguments))
     chosen: dict[str, list[str]] = {}
     for override in overrides:
+        if not override.key_or_group:
+            raise ConfigError(
+                "an override has no name: write KEY=VALUE without spaces."
+            )
+        if override.is_sweep_override() and not multirun:
+            raise ConfigError(
+                f"{override.key_or_group} has several values: add -m to run them all, "
+                "or write a list as [a,b]."
+            )
         if override.key_or_group in GROUPS:
             group = override.key_or_group
             known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
@@ -117,7 +141,6 @@ def fail(error: Exception, *, trace: bool = False) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("jax").setLevel(logging.WARNING)
-    logging.getLogger("jaxfin").propagate = False  # it goes to log.txt
     try:
         check_overrides(sys.argv[1:])
     except (ConfigError, OmegaConfBaseException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +10,8 @@ from collections.abc import Sequence as AbstractSequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxfin.errors import ConfigError, nearest
+
+SEQUENCES = (tuple, AbstractSequence)
 
 
 def keyword_hints(
@@ -38,6 +41,8 @@ def checked(
     for name, value in given.items():
         if name not in hints:
             raise ConfigError(f"{prefix}{name} is unknown: {nearest(name, hints)}")
+        if get_origin(hints[name]) in SEQUENCES and isinstance(value, int | float):
+            value = (value,)  # fit.l1=0.1 is a grid of one
         if not _fits(value, hints[name]):
             raise ConfigError(
                 f"{prefix}{name}={value}: expected {_describe(hints[name])}."
@@ -54,7 +59,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, argument) for argument in arguments)
     if origin is Literal:
         return value in arguments
-    if origin in (tuple, AbstractSequence):
+    if origin in SEQUENCES:
         return isinstance(value, list | tuple) and all(
             _fits(item, arguments[0]) for item in value
         )
@@ -71,8 +76,11 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(argument) for argument in arguments)
     if origin is Literal:
         return "one of " + ", ".join(str(argument) for argument in arguments)
-    if origin in (tuple, AbstractSequence):
+    if origin in SEQUENCES:
         return f"a list, each item {_describe(arguments[0])}"
+    if dataclasses.is_dataclass(hint):
+        fields = ", ".join(field.name for field in dataclasses.fields(hint))
+        return f"a group of settings ({fields})"
     names = {
         int: "a whole number",
         float: "a number",

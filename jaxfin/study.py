@@ -100,7 +100,10 @@ def run_study(
                 dataset = load_dataset(config.data, config.data_options)
             windows = _windows(config, dataset)
             digest = fingerprint(dataset.panel)
-            notes = [*dataset.notes, *_sample_notes(dataset, windows, network, factors)]
+            notes = [
+                *dataset.notes,
+                *_sample_notes(config, dataset, windows, network, factors),
+            ]
             provenance |= {
                 "dataset": dataset.name,
                 "data_sha256": digest,
@@ -119,7 +122,16 @@ def run_study(
             run_directory.write_json(folder / "provenance.json", running)
         grid = lane_grid(config.fit)
         state, selection = _fit(
-            config, network, dataset, windows, grid, folder, progress, console, seconds
+            config,
+            network,
+            dataset,
+            windows,
+            grid,
+            folder,
+            progress,
+            console,
+            seconds,
+            resume,
         )
 
         with _timed(seconds, "evaluate"):
@@ -192,7 +204,8 @@ def load_study(directory: str | Path) -> StudyResult:
     if missing:
         raise DataError(
             f"{folder} is no finished run, it lacks {', '.join(missing)}: finish it "
-            f"with hydra.run.dir={folder} resume=true, or name another directory."
+            f"with experiments/train.py hydra.run.dir={folder} resume=true, or name "
+            "another directory."
         )
     return StudyResult(
         config=StudyConfig.from_dict(run_directory.read_yaml(folder / "config.yaml")),
@@ -218,6 +231,7 @@ def _fit(
     progress: Progress,
     console: Console,
     seconds: dict[str, float],
+    resume: bool,
 ) -> tuple[Lane, Selection]:
     """Train all lanes with checkpoints, and select on validation."""
     panel = dataset.panel
@@ -235,9 +249,11 @@ def _fit(
             lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
             logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
             console.print(f"resumed: {lanes_before} of {lanes} lanes were done")
+        elif resume:
+            console.print("nothing to resume: no finished checkpoint, starting afresh")
     progress.fit(lanes_before, lanes, windows_before, total)
     seconds |= {"compile": 0.0, "fit": 0.0}
-    last_save, compilations = time.perf_counter(), 0
+    last_save, compilations = -CHECKPOINT_SECONDS, 0
     try:
         for update in run_lanes(
             network,
@@ -291,7 +307,11 @@ def _windows(config: StudyConfig, dataset: Dataset) -> Windows:
 
 
 def _sample_notes(
-    dataset: Dataset, windows: Windows, network: Network, factors: int
+    config: StudyConfig,
+    dataset: Dataset,
+    windows: Windows,
+    network: Network,
+    factors: int,
 ) -> list[str]:
     """What a reader of the results must know about the sample."""
     labels, panel = dataset.labels, dataset.panel
@@ -300,6 +320,12 @@ def _sample_notes(
         raise ConfigError(
             f"K={factors} exceeds the {portfolios} managed portfolios (constant and "
             f"{portfolios - 1} characteristics) that factors are made from: lower K."
+        )
+    quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]
+    if quantiles is not None and quantiles > int(live.sum()):
+        raise ConfigError(
+            f"portfolio.quantiles={quantiles}: the first test decision has "
+            f"{int(live.sum())} assets, ask for fewer buckets."
         )
     first, last = int(windows.test_start[0]), int(windows.test_stop[-1]) - 1
     notes = [

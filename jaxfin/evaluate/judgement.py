@@ -48,6 +48,12 @@ UNITS = {
     "oracle": "what the simulator's true betas and factors reach on the same rows; "
     "standard errors are of its level, not of a difference from a model; "
     "prevailing means start at the panel's first period",
+    "portfolios.*.mean_net": "per year, decimal, after costs",
+    "portfolios.*.sharpe_net": "annualised, of the net series",
+    "portfolios.*.unpriced_share": "held asset-periods without a return",
+    "fit.validation_score": "per window, squared error of the fit / mean square of "
+    "training returns",
+    "fit.selected": "per window, the hyperparameters with the lowest validation score",
     "sample.one_sided_periods": "scored periods in which ties leave a leg empty",
 }
 
@@ -71,7 +77,8 @@ class PortfolioConfig:
             raise ConfigError(f"portfolio.quantiles={self.quantiles}: at least 2.")
         if not 0 <= self.cost < 1:
             raise ConfigError(
-                f"portfolio.cost={self.cost}: a rate per unit traded, 0.003 is 30 bp."
+                f"portfolio.cost={self.cost}: a rate per unit traded between 0 and 1; "
+                "0.003 is 30 bp."
             )
 
 

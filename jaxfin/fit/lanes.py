@@ -48,7 +48,7 @@ class LaneGrid(NamedTuple):
     def point(self, index: int) -> dict[str, float]:
         """Hyperparameters of one point of the grid."""
         return {
-            name: float(values[index])
+            name: float(f"{values[index]:.6g}")  # 0.01 again, not its float32
             for name, values in self.hypers.items()
             if name != "seed"
         }

@@ -103,8 +103,9 @@ def seqlat(
     if variant not in ("window", "residual"):
         raise ConfigError(f"model.variant={variant}: known are window and residual.")
     units = factors if units is None else units
-    for name, value in {"K": factors, "lookback": lookback, "units": units}.items():
-        _checked(value, name)
+    _checked(factors, "K")
+    _checked(lookback, "model.lookback")
+    _checked(units, "model.units")
     return latent_factor_network(
         BetaNetwork(tuple(hidden), factors, batch_norm, dtype),
         SequenceFactors(factors, units, variant == "residual", dtype),

@@ -73,12 +73,12 @@ def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
         return
     if not resume:
         raise ResumeError(
-            f"{folder} already holds a run: add resume=true to go on with it, or name "
-            "another directory (hydra.run.dir=PATH)."
+            f"{folder} already holds a run: go on with it (resume=true, from Python "
+            "resume=True), or name another directory."
         )
     before, now = _flat(read_yaml(path)), _flat(config)
     changes = [
-        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
@@ -109,8 +109,9 @@ def log_to(folder: Path | None) -> Iterator[None]:
         return
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
+    logger.propagate = False
     logger.setLevel(logging.INFO)
     try:
         yield
@@ -119,6 +120,7 @@ def log_to(folder: Path | None) -> Iterator[None]:
         raise
     finally:
         logger.setLevel(level)
+        logger.propagate = propagate
         logger.removeHandler(handler)
         handler.close()
 

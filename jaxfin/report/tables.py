@@ -38,7 +38,10 @@ _DECIMALS = {column: digits for column, _, digits in _PORTFOLIO_COLUMNS.values()
 _PORTFOLIOS = ("long_short", "long_only", "short_leg")
 _CONSOLE_PORTFOLIO_COLUMNS = 6
 
-NOT_A_FORECAST = "Total R2 is a contemporaneous fit, not a forecast."
+NOT_A_FORECAST = (
+    "Total R2 is a contemporaneous fit, not a forecast. The bound is that of single "
+    "seeds, not of the ensemble."
+)
 
 
 def study_tables(metrics: Metrics, by_year: pd.DataFrame) -> dict[str, pd.DataFrame]:

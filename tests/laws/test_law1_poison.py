@@ -40,8 +40,9 @@ def poisoned_arrays(arrays, t):
     flipped[:, 0] |= ~flipped.any(axis=1)
     ruined["universe"][later] = flipped
     ruined["asset"][later] += 1000
-    for field in ("size", "risk_free", "macro"):
-        ruined[field][later] = np.nan
+    ruined["size"][later] = np.nan
+    for field in ("risk_free", "macro"):  # these may not be missing
+        ruined[field][later] = rng.normal(5, 5, ruined[field][later].shape)
     return ruined
 
 
