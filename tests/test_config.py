@@ -85,9 +85,10 @@ def test_left_out_settings_take_their_defaults():
     assert StudyConfig.from_dict({}) == StudyConfig()
 
 
-def test_lists_become_tuples():
+def test_lists_become_tuples_and_a_number_a_grid_of_one():
     config = StudyConfig.from_dict({"fit": {"l1": [0.1, 1], "dropout": []}})
     assert config.fit.l1 == (0.1, 1) and config.fit.dropout == ()
+    assert StudyConfig.from_dict({"fit": {"l1": 0.1}}).fit.l1 == (0.1,)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_lists_become_tuples():
         ({"portfolio": {"costs": 0.1}}, r"portfolio\.costs is unknown.*'cost'"),
         ({"fit": {"seeds": 2.5}}, r"fit\.seeds=2\.5: expected a whole number"),
         ({"fit": {"seeds": True}}, r"fit\.seeds=True: expected a whole number"),
-        ({"fit": {"l1": 0.1}}, r"fit\.l1=0\.1: expected a list, each item a number"),
+        ({"fit": {"l1": "x"}}, r"fit\.l1=x: expected a list, each item a number"),
         ({"fit": {"l1": ["x"]}}, r"fit\.l1=\['x'\]: expected a list"),
         ({"fit": {"memory_gb": "8"}}, r"fit\.memory_gb=8: expected a number or null"),
         ({"windows": {"expanding": 1}}, r"windows\.expanding=1: expected true or f"),
@@ -135,7 +136,7 @@ def test_settings_cannot_be_changed_afterwards():
         ("cae", {"depth": 9}, r"model\.depth=9"),
         ("cae", {"factors": 2}, r"model\.factors is unknown"),
         ("seqlat", {"variant": "leaky"}, r"model\.variant=leaky: expected one of win"),
-        ("seqlat", {"hidden": 16}, r"model\.hidden=16: expected a list, each item a w"),
+        ("seqlat", {"hidden": [1.5]}, r"model\.hidden=\[1\.5\]: expected a list, each"),
         ("seqlat", {"units": 2.0}, r"model\.units=2\.0: expected a whole number or n"),
         ("seqlat", {"dtype": "x"}, r"model\.dtype is unknown"),
     ],
@@ -208,8 +209,8 @@ HINTS = {
         ("word", ["", "x"], [1, None, ["x"]]),
         ("switch", [True, False], [0, 1, "true", None]),
         ("choice", ["a", "b"], ["c", None, 1]),
-        ("widths", [(), [1, 2], (3,)], [3, "12", [1.5], [True]]),
-        ("grid", [(), [1, 2.5]], [0.1, ["x"], None]),
+        ("widths", [(), [1, 2], (3,)], [1.5, "12", [1.5], [True], True]),
+        ("grid", [(), [1, 2.5]], ["0.1", ["x"], None]),
         ("table", [{}, {"a": 1}], [[("a", 1)], None, "a"]),
         ("anything", [None, 1, "x", [1]], []),
     ],

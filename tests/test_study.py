@@ -232,11 +232,6 @@ def test_a_quiet_study_prints_nothing(capsys, dataset):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="importing orbax puts a handler on the root logger, and log_to lets the "
-    "library's INFO lines through to it",
-)
 def test_the_log_goes_to_its_file_and_nowhere_else(tmp_path, dataset):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)  # what `import orbax.checkpoint` does

@@ -3,6 +3,8 @@
 The networks here are so small that what training does to them can be said in advance.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from jaxfin.windows import Windows, rolling_windows, window_at
 
 pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(11)
+LINEAR = linear_network()
 HYPER = {"seed": 0, "learning_rate": 0.01, "l1": 0.0}
 
 
@@ -35,9 +38,15 @@ def toy(init, *phases, lookback=1):
     )
 
 
-def fit(network, panel, window, config, hyper=HYPER, key=KEY, start=None, train=TRAIN):
-    method = network_method(network, config, train_length=train, valid_length=VALID)
-    return jax.jit(method.fit)(key, panel, scalars(window), hyper, start)
+@functools.cache
+def compiled(network, config):
+    """The fit of a network: one program for all who ask for the same."""
+    method = network_method(network, config, train_length=TRAIN, valid_length=VALID)
+    return jax.jit(method.fit)
+
+
+def fit(network, panel, window, config, hyper=HYPER, key=KEY, start=None):
+    return compiled(network, config)(key, panel, scalars(window), hyper, start)
 
 
 @pytest.fixture
@@ -48,6 +57,7 @@ def window(windows):
 # What a step is given: rows, and noise.
 
 
+@functools.cache
 def diary(*, batch="periods", lookback=1):
     """A network that writes down the rows and a draw of the key of every step.
 
@@ -179,7 +189,7 @@ def adam(gradient, start, steps, rate):
 def test_steps_are_adams_on_the_mean_gradient_of_the_batch(panel, window):
     """Linear least squares on all rows at once, in numpy."""
     config = FitConfig(max_epochs=30, patience=30, batch_periods=TRAIN)
-    fitted = fit(linear_network(), panel, window, config)
+    fitted = fit(LINEAR, panel, window, config)
     mask = np.asarray(panel.universe & panel.observed)
     z, r = np.asarray(panel.characteristics), np.asarray(panel.excess_returns)
     train, valid = np.arange(20), np.arange(20, 28)
@@ -205,6 +215,7 @@ def test_steps_are_adams_on_the_mean_gradient_of_the_batch(panel, window):
     np.testing.assert_allclose(kernel, path[best + 1], rtol=1e-9)
 
 
+@functools.cache
 def climber(target, *, dies_at=None):
     """A weight that Adam raises by the learning rate each step (constant gradient).
 
@@ -262,7 +273,7 @@ def test_divergence_stops_at_once_and_keeps_what_was_best(panel, window):
 
 
 def test_divergence_from_the_start_has_no_best_epoch(panel, window):
-    fitted = fit(climber(jnp.nan), panel, window, CLIMB)
+    fitted = fit(climber(float("nan")), panel, window, CLIMB)
     info = fitted.info
     assert int(info.status) == DIVERGED and int(info.epochs) == 1
     assert int(info.best_epoch) == -1 and np.isinf(info.best_score)
@@ -279,7 +290,7 @@ def test_warm_start_begins_from_the_weights_given(panel, window):
 def test_fitting_twice_gives_the_same_bits_and_seeds_differ(panel, window):
     def kernel(seed):
         hyper = {**HYPER, "seed": seed}
-        fitted = fit(linear_network(), panel, window, BATCHED, hyper)
+        fitted = fit(LINEAR, panel, window, BATCHED, hyper)
         return np.asarray(fitted.params["weights"]["kernel"])
 
     assert kernel(3).tobytes() == kernel(3).tobytes()
@@ -300,6 +311,7 @@ PHASED = FitConfig(
 LEVEL, PEAK = np.array([0.3, -0.2]), 2.0
 
 
+@functools.cache
 def two_phases():
     """First ``low`` minimises in batches, then ``high`` ascends on all rows at once.
 

@@ -51,7 +51,7 @@ def run(network, panel, windows, config):
 
 def test_one_program_for_any_number_of_windows_seeds_and_points(panel32):
     counts, compilations = [], []
-    for windows, seeds, rates in ((1, 1, 1), (2, 3, 1), (4, 4, 3)):
+    for windows, seeds, rates in ((1, 1, 1), (4, 4, 3)):
         config = dataclasses.replace(
             TOGETHER, seeds=seeds, learning_rate=(0.01, 0.02, 0.03)[:rates]
         )
@@ -61,8 +61,8 @@ def test_one_program_for_any_number_of_windows_seeds_and_points(panel32):
         assert last.lanes_done == windows * seeds * rates
         counts.append(count)
         compilations.append(last.compilations)
-    assert compilations == [1, 1, 1]
-    assert counts[0] == counts[1] == counts[2]
+    assert compilations == [1, 1]
+    assert counts[0] == counts[1]
     assert counts[0]["loss"] == 1
 
 
