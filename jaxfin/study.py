@@ -39,6 +39,7 @@ from jaxfin.report.progress import Progress
 from jaxfin.report.tables import (
     conditions,
     console_tables,
+    read_tables,
     study_tables,
     write_tables,
 )
@@ -212,10 +213,7 @@ def load_study(directory: str | Path) -> StudyResult:
         metrics=json.loads((folder / "metrics.json").read_text()),
         forecasts=pd.read_parquet(folder / "forecasts.parquet"),
         portfolios=pd.read_parquet(folder / "portfolios.parquet"),
-        tables={
-            path.stem: pd.read_csv(path, index_col=0)
-            for path in sorted((folder / "tables").glob("*.csv"))
-        },
+        tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),
         directory=folder,
     )

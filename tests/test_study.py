@@ -201,9 +201,6 @@ def test_a_study_read_back_is_the_study(folder, result):
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="load_study reads one index column, portfolios have two"
-)
 def test_tables_read_back_are_the_tables(folder, result):
     tables = load_study(folder).tables
     assert tables.keys() == result.tables.keys()

@@ -26,7 +26,7 @@ class _Life(NamedTuple):
 
 
 def simulate(
-    design: Design,
+    design: Design = "gkx2021a",
     *,
     seed: int = 0,
     assets: int = 200,

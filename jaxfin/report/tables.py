@@ -154,6 +154,15 @@ def write_tables(
         table.to_csv(directory / f"{name}.csv", na_rep="n/a", float_format="%.10g")
 
 
+def read_tables(directory: Path) -> dict[str, pd.DataFrame]:
+    """What `write_tables` wrote, indexed as it was; "n/a" is NaN."""
+    levels = {"portfolios": [0, 1]}
+    return {
+        path.stem: pd.read_csv(path, index_col=levels.get(path.stem, [0]))
+        for path in sorted(directory.glob("*.csv"))
+    }
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Markdown of a table whose source is aligned too; index levels come first."""
     levels = table.index.nlevels
