@@ -37,3 +37,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return "known: " + ", ".join(known)
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Refuse a count below 1."""
+    if value < 1:
+        raise ConfigError(f"{name}={value}: must be at least 1.")

@@ -17,8 +17,11 @@ SEQUENCES = (tuple, AbstractSequence)
 def keyword_hints(
     factory: Callable[..., Any], hidden: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Type hint of every keyword of a factory, those in ``hidden`` left out."""
-    hints = get_type_hints(factory)
+    """Type hint of every keyword of a factory, those in ``hidden`` left out.
+
+    What `functools.partial` has fixed is no longer a keyword.
+    """
+    hints = get_type_hints(getattr(factory, "func", factory))
     names = inspect.signature(factory).parameters
     return {name: hints.get(name, Any) for name in names if name not in hidden}
 

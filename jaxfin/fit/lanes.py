@@ -5,6 +5,9 @@ compiled program visits a few windows; a visit gathers a pack of that window's
 unfinished lanes, trains it for a chunk of epochs and puts it back. As lanes finish the
 packs narrow down a ladder of widths, each compiled once. Which lanes are visited
 follows from the state alone, so a resumed study does what the killed one would have.
+
+With several devices each takes its share of the visits; state and inputs are replicated
+and nothing is communicated while lanes train.
 """
 
 from __future__ import annotations
@@ -13,13 +16,14 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import FitError
@@ -109,6 +113,7 @@ def run_lanes(
     *,
     key: Array,
     state: Lane | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[LaneProgress]:
     """Fit every lane of every window; yield after each call of the compiled program.
 
@@ -120,18 +125,23 @@ def run_lanes(
       config: epochs, patience, batch, chunk and memory budget.
       key: of the study: batch order follows from it, the window and the epoch.
       state: where an earlier run stopped; None starts afresh.
+      devices: that lanes are spread over; None = all local devices.
 
     Raises:
       FitError: every lane of every window diverged.
     """
     count, lanes = len(np.asarray(windows.train_start)), grid.lanes
+    mesh = Mesh(np.asarray(devices or jax.local_devices()), ("lanes",))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    programs = _programs(network, windows, config)
     windows = Windows(*(jnp.asarray(field) for field in windows))
-    hypers = _device(grid.hypers)
+    # Prepared once: every program below shares the result.
+    key, windows, hypers, inputs = jax.device_put(
+        (key, windows, _device(grid.hypers), jax.jit(network.prepare)(panel)),
+        everywhere,
+    )
     compile_seconds, fit_seconds = 0.0, 0.0
 
-    programs = _programs(network, windows, config)
-    # Prepared once: every program below shares the result.
-    inputs = jax.jit(network.prepare)(panel)
     if state is None:
         began = time.perf_counter()
         start = (
@@ -139,21 +149,26 @@ def run_lanes(
         )
         compile_seconds += time.perf_counter() - began
         state = start(key, inputs, windows, hypers)
+    state = jax.device_put(state, everywhere)
     budget = _memory_budget(config.memory_gb)
-    visits = min(count, VISITS)
     compiled_at: dict[tuple[int, int], Any] = {}
     cap = lanes
+    if count < mesh.size:  # fewer windows than devices: share a window's lanes out
+        cap = _rung(-(-lanes * count // mesh.size), lanes)
+    packs_in_all = count * -(-lanes // cap)
+    visits = min(-(-packs_in_all // mesh.size), VISITS) * mesh.size
 
     def compiled(width: int, phase: int, state: Lane) -> Any:
         """The program for packs of a width."""
         nonlocal compile_seconds
         if (width, phase) not in compiled_at:
             began = time.perf_counter()
-            slots = jnp.zeros((visits, width), jnp.int32)
+            slots = jax.device_put(np.zeros((visits, width), np.int32), everywhere)
             compiled_at[width, phase] = (
                 jax.jit(
-                    _pack_program(programs.advance[phase], config.chunk_epochs),
+                    _pack_program(programs.advance[phase], config.chunk_epochs, mesh),
                     donate_argnums=1,
+                    out_shardings=everywhere,
                 )
                 .lower(key, state, inputs, windows, hypers, slots[:, 0], slots)
                 .compile()
@@ -172,16 +187,15 @@ def run_lanes(
             status = np.asarray(state.status)
             continue
         epoch = np.asarray(state.epoch)
-        visit, pack = _next_packs(status, epoch, cap, visits)
+        visit, pack = _next_packs(status, epoch, cap, visits, mesh.size)
         program = compiled(pack.shape[1], phase, state)
         if pack.shape[1] > 1 and _temporary_bytes(program) > budget:
             # A power of two, so that a resumed run finds the same ladder again.
             cap = 1 << ((pack.shape[1] - 1).bit_length() - 1)
             continue
         began = time.perf_counter()
-        state = program(
-            key, state, inputs, windows, hypers, jnp.asarray(visit), jnp.asarray(pack)
-        )
+        visit, pack = jax.device_put((visit, pack), everywhere)
+        state = program(key, state, inputs, windows, hypers, visit, pack)
         status = np.asarray(jax.block_until_ready(state.status))
         fit_seconds += time.perf_counter() - began
         last = phase + 1 == len(network.phases)
@@ -214,7 +228,8 @@ def fitted_lanes(
         by_window = jax.vmap(fitted, in_axes=(None, 0))
         return jax.vmap(by_window, in_axes=(None, 0))(network.prepare(panel), state)
 
-    return every_lane(panel, state)
+    # On one device: what follows is small.
+    return every_lane(panel, jax.device_put(state, jax.local_devices()[0]))
 
 
 def _programs(network: Network, windows: Windows, config: FitConfig) -> LanePrograms:
@@ -241,8 +256,42 @@ def _starter(programs: LanePrograms) -> Any:
     return starter
 
 
-def _pack_program(advance: Any, epochs: int) -> Any:
-    """One call: visit V windows in turn, advance a pack of lanes in each."""
+def _pack_program(advance: Any, epochs: int, mesh: Mesh) -> Any:
+    """One call: visit V windows, advance a pack of lanes in each; devices share V."""
+
+    def visit_each(
+        key: Array,
+        inputs: Any,
+        windows: Windows,
+        hypers: Mapping[str, Array],
+        visits: Array,
+        packs: Array,
+        held: Lane,
+    ) -> Lane:
+        count, lanes = windows.train_start.shape[0], hypers["seed"].shape[0]
+
+        def visit(where: tuple[Array, Array, Lane]) -> Lane:
+            window, pack, held = where
+            real = (pack < lanes) & (window < count)
+            # A padded lane is never active, so it neither runs nor steers the epoch.
+            held = held._replace(status=jnp.where(real, held.status, DIVERGED))
+            chosen = {
+                name: leaf.at[pack].get(mode="clip") for name, leaf in hypers.items()
+            }
+            split = window_at(windows, jnp.minimum(window, count - 1))
+            return advance(key, inputs, split, chosen, held, epochs)
+
+        return jax.lax.map(visit, (visits, packs, held))
+
+    if mesh.size > 1:
+        shared, own = PartitionSpec(), PartitionSpec("lanes")
+        visit_each = jax.shard_map(
+            visit_each,
+            mesh=mesh,
+            in_specs=(shared, shared, shared, shared, own, own, own),
+            out_specs=own,
+            check_vma=False,
+        )
 
     def program(
         key: Array,
@@ -253,23 +302,10 @@ def _pack_program(advance: Any, epochs: int) -> Any:
         visits: Array,  # (V,) window, W = none
         packs: Array,  # (V, width) lane, A = none
     ) -> Lane:
-        count, lanes = state.status.shape
-
-        def visit(where: tuple[Array, Array]) -> Lane:
-            window, pack = where
-            held = jax.tree.map(
-                lambda leaf: leaf.at[window, pack].get(mode="clip"), state
-            )
-            real = (pack < lanes) & (window < count)
-            # A padded lane is never active, so it neither runs nor steers the epoch.
-            held = held._replace(status=jnp.where(real, held.status, DIVERGED))
-            chosen = {
-                name: leaf.at[pack].get(mode="clip") for name, leaf in hypers.items()
-            }
-            split = window_at(windows, jnp.minimum(window, count - 1))
-            return advance(key, inputs, split, chosen, held, epochs)
-
-        advanced = jax.lax.map(visit, (visits, packs))
+        held = jax.tree.map(
+            lambda leaf: leaf.at[visits[:, None], packs].get(mode="clip"), state
+        )
+        advanced = visit_each(key, inputs, windows, hypers, visits, packs, held)
         return jax.tree.map(
             lambda leaf, new: leaf.at[visits[:, None], packs].set(new, mode="drop"),
             state,
@@ -280,29 +316,31 @@ def _pack_program(advance: Any, epochs: int) -> Any:
 
 
 def _next_packs(
-    status: np.ndarray, epoch: np.ndarray, cap: int, visits: int
+    status: np.ndarray, epoch: np.ndarray, cap: int, visits: int, devices: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows and lanes to train next, from the state alone.
 
-    The first unfinished window sets the width; further windows that need the same one
-    join until the call is full. A window's pack holds the active lanes that are least
-    far, so lanes of a pack are always at the same epoch.
+    The first unfinished window sets the width; further packs that need the same one
+    join until the call is full, dealt over the devices in turn. Packs hold the lanes of
+    a window that are least far, so lanes of a pack are always at the same epoch.
     """
     windows, lanes = status.shape
     chosen: list[tuple[int, np.ndarray]] = []
     width = 0
     for window in range(windows):
         active = np.flatnonzero(status[window] == ACTIVE)
-        if not active.size or len(chosen) == visits:
-            continue
-        pack = active[epoch[window, active] == epoch[window, active].min()][:cap]
-        needed = _rung(pack.size, min(cap, lanes))
-        width = width or needed
-        if needed == width:
-            chosen.append((window, pack))
+        if active.size:
+            active = active[epoch[window, active] == epoch[window, active].min()]
+        for first in range(0, active.size, cap):
+            pack = active[first : first + cap]
+            needed = _rung(pack.size, min(cap, lanes))
+            width = width or needed
+            if needed == width and len(chosen) < visits:
+                chosen.append((window, pack))
     visit = np.full(visits, windows, np.int32)
     packs = np.full((visits, width), lanes, np.int32)
-    for slot, (window, pack) in enumerate(chosen):
+    for number, (window, pack) in enumerate(chosen):
+        slot = number % devices * (visits // devices) + number // devices
         visit[slot] = window
         packs[slot, : pack.size] = pack
     return visit, packs

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from jaxfin.errors import ConfigError, nearest
-from jaxfin.models.factor import cae, seqlat
+from jaxfin.models.autoencoder import cae
 from jaxfin.models.network import Network
+from jaxfin.models.sequence import sequence
 from jaxfin.options import checked, keyword_hints
 
 
@@ -35,7 +37,15 @@ class Entry:
 
 CATALOG: Mapping[str, Entry] = {
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
-    "seqlat": Entry(seqlat, 6, "LSTM factor network with attention (paper 001)"),
+    "seqrat": Entry(
+        partial(sequence, "rnn"), 6, "recurrent factor network with attention (001)"
+    ),
+    "seqgat": Entry(
+        partial(sequence, "gru"), 6, "GRU factor network with attention (001)"
+    ),
+    "seqlat": Entry(
+        partial(sequence, "lstm"), 6, "LSTM factor network with attention (001)"
+    ),
 }
 
 

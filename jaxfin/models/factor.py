@@ -1,29 +1,43 @@
-"""Latent factor networks r = beta(z)'f + u: CAE and SeqLAT.
+"""Latent factor networks r = beta(z)'f + u: what all of them share.
 
 Timing (row indices of the panel): beta_t = beta(characteristics[t]); the factor of row
-t is realised over (t, t+1] and reads managed portfolios of rows t-L+1 .. t, so
-beta_t'f_t is a fit, never a forecast. The forecast of row t is beta_t'lambda_t with
-lambda_t = mean(f[train_start : t]), all of it recomputed with the parameters in force.
+t is realised over (t, t+1] and reads the input series of rows up to t, so beta_t'f_t is
+a fit, never a forecast. The forecast of row t is beta_t'lambda_t with lambda_t =
+mean(f[train_start : t]), plus a memory head's g_t where there is one, all of it
+recomputed with the parameters in force.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from jaxfin.data.panel import ManagedPortfolios, Panel
+from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
 from jaxfin.kernels import accumulated_sum
-from jaxfin.models.nets import BetaNetwork, LinearFactors, Noise, SequenceFactors
-from jaxfin.models.network import Hyper, Network, Params, Phase
+from jaxfin.models.nets import (
+    BetaNetwork,
+    CarriedFactors,
+    LinearFactors,
+    MemoryHead,
+    Noise,
+    SequenceFactors,
+)
+from jaxfin.models.network import Hyper, Network, Params, Phase, Score
 from jaxfin.models.recurrence import RunningMoments
 
-CAE_HIDDEN: dict[int, tuple[int, ...]] = {0: (), 1: (32,), 2: (32, 16), 3: (32, 16, 8)}
+# Period-assets per block of the loss: their activations for a pack of lanes then fit
+# in a core's cache (measured in benchmarks/lanes.py).
+BLOCK_OBSERVATIONS = 2048
+
+FactorNetwork = LinearFactors | SequenceFactors | CarriedFactors
+Series = Literal["x", "r"]
 
 
 class Inputs(NamedTuple):
@@ -32,125 +46,94 @@ class Inputs(NamedTuple):
     characteristics: Array  # (T, P, N), assets innermost: see nets.BetaNetwork
     excess_returns: Array  # (T, N)
     mask: Array  # (T, N) universe & observed
-    managed: ManagedPortfolios
+    series: Array  # (T, D) what factors are made from, realised over (t, t+1]
+    realised: Array  # (T,) bool, the series has a value
 
 
-def prepare(panel: Panel) -> Inputs:
-    """Bring the panel into the layout that trains fastest."""
+def prepare(panel: Panel, series: Series = "x") -> Inputs:
+    """Bring the panel into the layout that trains fastest.
+
+    Args:
+      panel: see `Panel`.
+      series: "x", the managed portfolios, or "r", the excess returns of all slots.
+    """
+    mask = panel.universe & panel.observed
+    if series == "x":
+        values, realised = panel.managed.returns, panel.managed.observed
+    else:
+        values = jnp.where(mask, panel.excess_returns, 0)
+        realised = jnp.any(mask, axis=1)
     return Inputs(
         characteristics=jnp.swapaxes(panel.characteristics, 1, 2),
         excess_returns=panel.excess_returns,
-        mask=panel.universe & panel.observed,
-        managed=panel.managed,
+        mask=mask,
+        series=values,
+        realised=realised,
     )
-
-
-# Period-assets per block of the loss: their activations for a pack of lanes then fit
-# in a core's cache (measured in benchmarks/lanes.py).
-BLOCK_OBSERVATIONS = 2048
-
-
-def cae(
-    *,
-    factors: int,
-    depth: int = 2,
-    batch_norm: bool = False,
-    dtype: Any = jnp.float32,
-) -> Network:
-    """Conditional autoencoder CA0-CA3 of Gu, Kelly and Xiu (2021).
-
-    r_{i,t} = beta(z_{i,t-1})'f_t + u, f_t = W x_t + b with x_t the managed portfolios.
-
-    Args:
-      factors: K >= 1.
-      depth: 0-3 hidden layers in the beta network: none, 32, 32-16, 32-16-8.
-      batch_norm: standardise hidden layers.
-      dtype: of the parameters.
-    """
-    if depth not in CAE_HIDDEN:
-        raise ConfigError(f"model.depth={depth}: CA0 to CA3 have depth 0, 1, 2 or 3.")
-    return latent_factor_network(
-        BetaNetwork(CAE_HIDDEN[depth], _checked(factors, "K"), batch_norm, dtype),
-        LinearFactors(factors, dtype),
-        lookback=1,
-    )
-
-
-def seqlat(
-    *,
-    factors: int,
-    variant: Literal["window", "residual"] = "window",
-    lookback: int = 12,
-    units: int | None = None,
-    hidden: Sequence[int] = (16,),
-    batch_norm: bool = False,
-    dtype: Any = jnp.float32,
-) -> Network:
-    """SeqLAT: LSTM encoder-decoder with attention over a trailing lookback (paper 001).
-
-    Equations 5-16 run inside the rows t-L+1 .. t, so that f_t depends on nothing after
-    the return it explains. ``variant="residual"`` adds a linear skip from x_t to f_t.
-
-    Args:
-      factors: K >= 1.
-      variant: "window" (the paper's network) or "residual" (nests the CAE).
-      lookback: L >= 1 periods; the first L - 1 rows of a panel cannot be used.
-      units: d_h, default K.
-      hidden: widths of the beta network's hidden layers.
-      batch_norm: standardise the beta network's hidden layers.
-      dtype: of the parameters.
-    """
-    if variant not in ("window", "residual"):
-        raise ConfigError(f"model.variant={variant}: known are window and residual.")
-    units = factors if units is None else units
-    _checked(factors, "K")
-    _checked(lookback, "model.lookback")
-    _checked(units, "model.units")
-    return latent_factor_network(
-        BetaNetwork(tuple(hidden), factors, batch_norm, dtype),
-        SequenceFactors(factors, units, variant == "residual", dtype),
-        lookback=lookback,
-    )
-
-
-def _checked(value: int, name: str) -> int:
-    if value < 1:
-        raise ConfigError(f"{name}={value}: must be at least 1.")
-    return value
 
 
 def latent_factor_network(
-    beta: BetaNetwork, factor: LinearFactors | SequenceFactors, *, lookback: int
+    beta: BetaNetwork,
+    factor: FactorNetwork,
+    *,
+    lookback: int,
+    series: Series = "x",
+    head: MemoryHead | None = None,
 ) -> Network:
-    """Network of any beta network and any factor network over a trailing lookback.
+    """Network of any beta network and any factor network.
 
     Objective on a minibatch of rows: mean squared error / mean square of training
     returns + l1 * mean |kernel entry| (``hyper["l1"]``); dropout in the beta network
     when ``hyper`` has a "dropout" rate. Inputs of the factor network are divided by
     their root mean square over training rows, and fitted returns are multiplied by that
     of training returns, so one grid means the same on any panel.
+
+    With a ``head`` a second phase trains it alone, betas and factors frozen, on the
+    squared error of the forecast beta_t'(lambda_t + s_t g_t), where s_t is the root
+    mean square of the factors before t and g_t reads f_{t-L} .. f_{t-1} / s_t.
+
+    Args:
+      beta: characteristics -> betas.
+      factor: input series -> factors; `CarriedFactors` runs through all rows from the
+        first training row on, the others read ``lookback`` rows each.
+      lookback: L.
+      series: "x" or "r", see `prepare`.
+      head: forecasts factors from their own past; None = the prevailing mean alone.
     """
+    carried = isinstance(factor, CarriedFactors)
+    reach = 1 if carried else lookback
+
+    def inputs_of(panel: Panel) -> Inputs:
+        return prepare(panel, series)
 
     def init(key: Array, inputs: Inputs, rows: Array) -> Params:
         # Rows whose lookback starts before the panel are no training rows.
         dtype = inputs.characteristics.dtype
-        portfolios = inputs.managed.returns.shape[-1]
+        width = inputs.series.shape[-1]
+        characteristics = inputs.characteristics.shape[1]
         beta_key, factor_key = jax.random.split(key)
+        leading = (lookback,) if carried else (1, lookback)
         weights = {
             "beta": beta.init(
-                beta_key, jnp.zeros((1, portfolios - 1, 1), dtype), _moments()
+                beta_key, jnp.zeros((1, characteristics, 1), dtype), _moments()
             )["params"],
             "factor": factor.init(
                 factor_key,
-                jnp.zeros((1, lookback, portfolios), dtype),
-                jnp.ones((1, lookback), bool),
+                jnp.zeros((*leading, width), dtype),
+                jnp.ones(leading, bool),
             )["params"],
         }
+        if head is not None:
+            weights["head"] = head.init(
+                jax.random.fold_in(key, 2),
+                jnp.zeros((1, lookback, beta.factors), dtype),
+                jnp.ones((1, lookback), bool),
+            )["params"]
         index, live = jnp.maximum(rows, 0), rows >= 0
         mask = inputs.mask[index] & live[:, None]
         square = jnp.where(mask, inputs.excess_returns[index] ** 2, 0)
-        known = (live & inputs.managed.observed[index])[:, None]
-        power = jnp.where(known, inputs.managed.returns[index] ** 2, 0)
+        known = (live & inputs.realised[index])[:, None]
+        power = jnp.where(known, inputs.series[index] ** 2, 0)
         scale = jnp.sqrt(jnp.sum(power, axis=0) / jnp.maximum(jnp.sum(known), 1))
         statistics = {
             "return_scale": jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(mask), 1)),
@@ -169,13 +152,44 @@ def latent_factor_network(
 
     def latent_factors(params: Params, inputs: Inputs, rows: Array) -> Array:
         """(M, K) factors of rows, in units of the training returns' scale."""
+        weights = {"params": params["weights"]["factor"]}
+        scale = params["statistics"]["input_scale"]
+        if carried:
+            every = jnp.arange(inputs.realised.shape[0], dtype=rows.dtype)
+            # Rows after the last one asked for stay out of values and gradients.
+            mask = inputs.realised & (every <= jnp.max(rows))
+            mask = mask & (every >= params["statistics"]["first_row"])
+            scaled = jnp.where(mask[:, None], inputs.series / scale, 0)
+            return jnp.asarray(factor.apply(weights, scaled, mask))[
+                jnp.maximum(rows, 0)
+            ]
         lags = rows[:, None] + jnp.arange(1 - lookback, 1)
         index = jnp.maximum(lags, 0)
-        mask = (lags >= 0) & inputs.managed.observed[index]
-        scaled = inputs.managed.returns[index] / params["statistics"]["input_scale"]
-        scaled = jnp.where(mask[..., None], scaled, 0)
-        weights = params["weights"]["factor"]
-        return jnp.asarray(factor.apply({"params": weights}, scaled, mask))
+        mask = (lags >= 0) & inputs.realised[index]
+        scaled = jnp.where(mask[..., None], inputs.series[index] / scale, 0)
+        return jnp.asarray(factor.apply(weights, scaled, mask))
+
+    def expected_factors(params: Params, inputs: Inputs, rows: Array) -> Array:
+        """(M, K) lambda_t, plus the head's s_t g_t: from factors of rows below t."""
+        first = params["statistics"]["first_row"]
+        every = jnp.arange(inputs.realised.shape[0], dtype=rows.dtype)
+        # Factors are given to the head: it is trained alone.
+        factors = jax.lax.stop_gradient(latent_factors(params, inputs, every))
+        usable = inputs.realised & (every >= first)
+        past = (usable & (every < rows[:, None]))[..., None]
+        count = jnp.maximum(jnp.sum(past, axis=1), 1)
+        premium = jnp.sum(jnp.where(past, factors, 0), axis=1) / count
+        if head is None:
+            return premium
+        square = jnp.sum(jnp.where(past, factors**2, 0), axis=1) / count
+        spread = jnp.sqrt(square)[:, None]
+        lags = rows[:, None] + jnp.arange(-lookback, 0)
+        index = jnp.maximum(lags, 0)
+        mask = (lags >= 0) & usable[index]
+        before = jnp.where(mask[..., None], factors[index], 0)
+        before = before / jnp.where(spread > 0, spread, 1)
+        weights = {"params": params["weights"]["head"]}
+        return premium + spread[:, 0] * jnp.asarray(head.apply(weights, before, mask))
 
     def squared_error(
         params: Params,
@@ -207,12 +221,16 @@ def latent_factor_network(
         return jnp.maximum(jnp.sum(mask), 1).astype(inputs.excess_returns.dtype)
 
     def blockwise_error(
-        params: Params, inputs: Inputs, rows: Array, noise: Noise | None
+        params: Params,
+        inputs: Inputs,
+        rows: Array,
+        noise: Noise | None,
+        factors_at: Callable[[Params, Inputs, Array], Array],
     ) -> Array:
         """Sum of squared scaled residuals, a few periods at a time."""
         blocks = block_count(rows.shape[0], inputs.mask.shape[1])
         rows = _padded(rows, blocks)
-        factors = latent_factors(params, inputs, rows)
+        factors = factors_at(params, inputs, rows)
         statistics = params["statistics"]
 
         def term(weights: Any, factors: Array, item: Any) -> Array:
@@ -243,15 +261,35 @@ def latent_factor_network(
             error, moments = squared_error(params, factors, inputs, rows, noise, True)
             statistics = {**statistics, "beta": moments}
         else:
-            error = blockwise_error(params, inputs, rows, noise)
-        penalty = hyper["l1"] * mean_absolute_kernel(params["weights"])
+            error = blockwise_error(params, inputs, rows, noise, latent_factors)
+        trained = {name: params["weights"][name] for name in ("beta", "factor")}
+        penalty = hyper["l1"] * mean_absolute_kernel(trained)
         return error / count(inputs, rows) + penalty, statistics
 
-    def score(params: Params, inputs: Inputs, rows: Array) -> Array:
-        live = inputs.mask[jnp.maximum(rows, 0)] & (rows >= 0)[:, None]
-        error = blockwise_error(params, inputs, rows, None) / count(inputs, rows)
-        # Without a single return there is nothing to select on: the lane diverges.
-        return jnp.where(jnp.any(live), error, jnp.nan)
+    def scored(factors_at: Callable[[Params, Inputs, Array], Array]) -> Score:
+        def score(params: Params, inputs: Inputs, rows: Array) -> Array:
+            live = inputs.mask[jnp.maximum(rows, 0)] & (rows >= 0)[:, None]
+            error = blockwise_error(params, inputs, rows, None, factors_at)
+            # Without a single return there is nothing to select on: the lane diverges.
+            return jnp.where(jnp.any(live), error / count(inputs, rows), jnp.nan)
+
+        return score
+
+    def head_loss(
+        params: Params, key: Array, inputs: Inputs, rows: Array, hyper: Hyper
+    ) -> tuple[Array, Any]:
+        weights = dict(jax.lax.stop_gradient(params["weights"]))
+        weights["head"] = params["weights"]["head"]
+        params = {**params, "weights": weights}
+        error = blockwise_error(params, inputs, rows, None, expected_factors)
+        penalty = hyper["l1"] * mean_absolute_kernel({"head": weights["head"]})
+        return error / count(inputs, rows) + penalty, params["statistics"]
+
+    def only_head(weights: Any) -> Any:
+        return {
+            name: jax.tree.map(lambda _, on=name == "head": on, part)
+            for name, part in weights.items()
+        }
 
     def betas(params: Params, inputs: Inputs, rows: Array) -> Array:
         return jnp.asarray(
@@ -263,15 +301,9 @@ def latent_factor_network(
         )
 
     def forecast(params: Params, inputs: Inputs, rows: Array) -> Array:
-        statistics = params["statistics"]
-        every = jnp.arange(inputs.mask.shape[0], dtype=rows.dtype)
-        factors = latent_factors(params, inputs, every)
-        past = inputs.managed.observed & (every >= statistics["first_row"])
-        past = past & (every < rows[:, None])
-        summed = jnp.sum(jnp.where(past[..., None], factors, 0), axis=1)
-        premium = summed / jnp.maximum(jnp.sum(past, axis=1), 1)[:, None]
-        product = jnp.einsum("tnk,tk->tn", betas(params, inputs, rows), premium)
-        return statistics["return_scale"] * product
+        expected = expected_factors(params, inputs, rows)
+        product = jnp.einsum("tnk,tk->tn", betas(params, inputs, rows), expected)
+        return params["statistics"]["return_scale"] * product
 
     def contemporaneous(
         params: Params, inputs: Inputs, rows: Array
@@ -281,14 +313,48 @@ def latent_factor_network(
             "return_scale"
         ] * factors
 
+    def check(panel: Panel) -> None:
+        width = panel.managed.returns.shape[1]
+        if series == "r":
+            _require_balanced(panel)
+            width = panel.universe.shape[1]
+        if beta.factors > width:
+            made_of = (
+                f"{width} managed portfolios (constant and {width - 1} characteristics)"
+                if series == "x"
+                else f"{width} returns"
+            )
+            raise ConfigError(
+                f"K={beta.factors} exceeds the {made_of} that factors are made from: "
+                "lower K."
+            )
+
+    phases = [Phase(loss=loss, score=scored(latent_factors))]
+    if head is not None:
+        phases.append(Phase(head_loss, scored(expected_factors), only_head))
     return Network(
-        prepare=prepare,
+        prepare=inputs_of,
         init=init,
-        phases=(Phase(loss=loss, score=score),),
+        phases=tuple(phases),
         forecast=forecast,
         contemporaneous=contemporaneous,
-        lookback=lookback,
+        lookback=reach,
+        check=check,
     )
+
+
+def _require_balanced(panel: Panel) -> None:
+    """Refuse a panel whose returns are no vector with the same assets throughout."""
+    asset = np.asarray(panel.asset)
+    mask = np.asarray(panel.universe & panel.observed)
+    mask = mask[np.asarray(panel.managed.observed)]
+    bad = np.argwhere((asset != asset[0]).any(axis=0) | ~mask.all(axis=0))
+    if bad.size:
+        raise ConfigError(
+            f"model.input=r needs the same assets with every return; {len(bad)} of "
+            f"{asset.shape[1]} slots change hands or miss a return (the first is slot "
+            f"{int(bad[0, 0])}): use model.input=x, or a balanced panel."
+        )
 
 
 def mean_absolute_kernel(weights: Any) -> Array:

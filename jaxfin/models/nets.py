@@ -15,12 +15,14 @@ from flax import linen as nn
 from jax import Array
 
 from jaxfin.models.recurrence import (
-    LSTMWeights,
+    Cell,
+    CellWeights,
     RunningMoments,
     attention_decoder,
     batch_norm,
+    causal_decoder,
     dropout,
-    lstm,
+    recurrence,
 )
 
 _glorot = nn.initializers.glorot_uniform()
@@ -175,7 +177,7 @@ class LinearFactors(nn.Module):
 
 
 class SequenceFactors(nn.Module):
-    """LSTM encoder and attention decoder over a trailing lookback (eq. 5-13).
+    """Recurrent encoder and attention decoder over a trailing lookback (eq. 5-13).
 
     f_t = W_factor vec(h'_1 .. h'_L) + b_3 (+ S x_t when ``residual``), W_factor in
     K x d_h L. The residual skip nests the conditional autoencoder with the same beta
@@ -185,26 +187,30 @@ class SequenceFactors(nn.Module):
     Attributes:
       factors: K.
       units: d_h of encoder and decoder.
+      cell: kind of both.
       residual: add the linear skip from x_t.
       dtype: of the parameters.
     """
 
     factors: int
     units: int
+    cell: Cell
     residual: bool
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, lookback: Array, mask: Array) -> Array:
-        """(M, L, P+1) scaled managed portfolios, (M, L) mask -> (M, K)."""
+        """(M, L, D) scaled series, the last is row t, (M, L) mask -> (M, K)."""
         inputs, available = jnp.swapaxes(lookback, 0, 1), mask.T
-        encoder = _LSTM(self.units, self.dtype, name="encoder")(inputs.shape[-1])
-        states, last = lstm(encoder, inputs, available)
-        decoder = _LSTM(self.units, self.dtype, name="decoder")(self.units)
+        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
+            inputs.shape[-1]
+        )
+        states, last = recurrence(self.cell, encoder, inputs, available)
+        decoder = _Cell(self.cell, self.units, self.dtype, name="decoder")(self.units)
         kernel = self.param(
             "attention_kernel", _glorot, (self.units, self.units), self.dtype
         )
-        decoded = attention_decoder(decoder, kernel, states, available, last)
+        decoded = attention_decoder(self.cell, decoder, kernel, states, available, last)
         stacked = jnp.swapaxes(decoded, 0, 1).reshape(lookback.shape[0], -1)
         dense = nn.Dense(
             self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
@@ -221,21 +227,96 @@ class SequenceFactors(nn.Module):
         return factors
 
 
-class _LSTM(nn.Module):
+class CarriedFactors(nn.Module):
+    """The same encoder and decoder run once through time, their state carried on.
+
+    f_t = W_f h'_t + b_3 with W_f in K x d_h shared by all t; the decoder starts from
+    zero and attends to encoder states of rows up to t only.
+
+    Attributes: as of `SequenceFactors`.
+    """
+
+    factors: int
+    units: int
+    cell: Cell
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, series: Array, mask: Array) -> Array:
+        """(T, D) scaled series and (T,) mask, from the first row on -> (T, K)."""
+        inputs, available = series[:, None], mask[:, None]
+        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
+            series.shape[-1]
+        )
+        states, _ = recurrence(self.cell, encoder, inputs, available)
+        decoder = _Cell(self.cell, self.units, self.dtype, name="decoder")(self.units)
+        kernel = self.param(
+            "attention_kernel", _glorot, (self.units, self.units), self.dtype
+        )
+        ones = nn.initializers.ones_init()
+        decay = jnp.abs(self.param("attention_decay", ones, (), self.dtype))
+        decoded = causal_decoder(self.cell, decoder, kernel, decay, states, available)
+        dense = nn.Dense(
+            self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
+        )
+        return dense(decoded[:, 0])
+
+
+class MemoryHead(nn.Module):
+    """g_t = W h_{t-1} + b: what the last L factors say of the next beyond their mean.
+
+    h is a recurrent encoder of f_{t-L} .. f_{t-1}. W starts near zero and b at zero, so
+    that training starts from the prevailing mean.
+
+    Attributes:
+      factors: K.
+      units: d_h.
+      cell: kind of the encoder.
+      dtype: of the parameters.
+    """
+
+    factors: int
+    units: int
+    cell: Cell
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, past: Array, mask: Array) -> Array:
+        """(M, L, K) factors before row t, oldest first, (M, L) mask -> (M, K)."""
+        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
+            past.shape[-1]
+        )
+        _, last = recurrence(self.cell, encoder, jnp.swapaxes(past, 0, 1), mask.T)
+        dense = nn.Dense(
+            self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
+        )
+        return dense(last[0])
+
+
+class _Cell(nn.Module):
+    cell: Cell
     units: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, width: int) -> LSTMWeights:
+    def __call__(self, width: int) -> CellWeights:
         def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-            # Forget gates start open (Jozefowicz et al. 2015).
-            return jnp.zeros(shape, dtype).at[self.units : 2 * self.units].set(1)
+            zeros = jnp.zeros(shape, dtype)
+            if self.cell.gates == 4:
+                # Forget gates start open (Jozefowicz et al. 2015).
+                return zeros.at[self.units : 2 * self.units].set(1)
+            return zeros
 
-        gates = 4 * self.units
+        gates = self.cell.gates * self.units
         # Variance 1/d like an orthogonal matrix, without a QR to compile.
         recurrent = nn.initializers.lecun_normal()
-        return LSTMWeights(
+        inner = None
+        if self.cell.gates == 3:
+            zeros = nn.initializers.zeros_init()
+            inner = self.param("candidate_bias", zeros, (self.units,), self.dtype)
+        return CellWeights(
             self.param("input_kernel", _glorot, (width, gates), self.dtype),
             self.param("recurrent_kernel", recurrent, (self.units, gates), self.dtype),
             self.param("bias", bias, (gates,), self.dtype),
+            inner,
         )

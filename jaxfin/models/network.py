@@ -61,3 +61,5 @@ class Network(NamedTuple):
     # (params, inputs, rows) -> betas (rows, N, K), factors (rows, K): total R2
     contemporaneous: Callable[[Params, Any, Array], tuple[Array, Array]] | None
     lookback: int = 1  # rows <= t the factor network reads, row t included
+    # host: raises ConfigError if the network cannot be used on a panel
+    check: Callable[[Panel], None] | None = None

@@ -2,23 +2,90 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-
-class LSTMWeights(NamedTuple):
-    """Gate order i, f, g, o (PyTorch's); one bias (PyTorch's two, summed)."""
-
-    input_kernel: Array  # (D, 4d)
-    recurrent_kernel: Array  # (d, 4d)
-    bias: Array  # (4d,)
+State = tuple[Array, ...]  # (h,) or (h, c), each (M, d)
+Activation = Literal["tanh", "identity"]
 
 
-State = tuple[Array, Array]  # h and c, each (M, d)
+class CellWeights(NamedTuple):
+    """Gates side by side, g of them; one bias (PyTorch's two, summed)."""
+
+    input_kernel: Array  # (D, g d)
+    recurrent_kernel: Array  # (d, g d)
+    bias: Array  # (g d,)
+    candidate_bias: Array | None = None  # (d,) GRU only: inside the reset gate
+
+
+class Cell(NamedTuple):
+    """One recurrent update; g and the number of states differ by kind."""
+
+    gates: int  # g
+    states: int  # 1: (h,); 2: (h, c)
+    step: Callable[[CellWeights, Array, State], State]  # W x + b (M, g d), state
+
+
+def rnn_cell(activation: Activation = "tanh") -> Cell:
+    """h_t = g(W x_t + U h_{t-1} + b) (paper 001, equations .5-.6)."""
+    squash = _ACTIVATIONS[activation]
+
+    def step(weights: CellWeights, projected: Array, state: State) -> State:
+        return (squash(projected + state[0] @ weights.recurrent_kernel),)
+
+    return Cell(1, 1, step)
+
+
+def gru_cell(activation: Activation = "tanh") -> Cell:
+    """Gated recurrent unit in PyTorch's form, gate order r, z, n.
+
+    r, z = sigmoid(W x + U h + b); n = g(W_n x + b_n + r (U_n h + b'));
+    h_t = (1 - z) n + z h_{t-1}. Paper 001 (.15) prints it without U_n.
+    """
+    squash = _ACTIVATIONS[activation]
+
+    def step(weights: CellWeights, projected: Array, state: State) -> State:
+        (hidden,) = state
+        units = hidden.shape[-1]
+        recurrent = hidden @ weights.recurrent_kernel
+        assert weights.candidate_bias is not None
+        gates = jax.nn.sigmoid(projected + recurrent)
+        reset, update = gates[..., :units], gates[..., units : 2 * units]
+        inner = recurrent[..., 2 * units :] + weights.candidate_bias
+        candidate = squash(projected[..., 2 * units :] + reset * inner)
+        return ((1 - update) * candidate + update * hidden,)
+
+    return Cell(3, 1, step)
+
+
+def lstm_cell(activation: Activation = "tanh") -> Cell:
+    """Long short-term memory, gate order i, f, g, o (PyTorch's; paper 001, .7-.12).
+
+    i, f, o = sigmoid; g = tanh; c_t = f c_{t-1} + i g; h_t = o activation(c_t).
+    """
+    squash = _ACTIVATIONS[activation]
+
+    def step(weights: CellWeights, projected: Array, state: State) -> State:
+        hidden, cell = state
+        gates = projected + hidden @ weights.recurrent_kernel
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * squash(cell), cell
+
+    return Cell(4, 2, step)
+
+
+def _identity(values: Array) -> Array:
+    return values
+
+
+_ACTIVATIONS = {"tanh": jnp.tanh, "identity": _identity}
+CELLS = {"rnn": rnn_cell, "gru": gru_cell, "lstm": lstm_cell}
 
 
 class RunningMoments(NamedTuple):
@@ -28,68 +95,65 @@ class RunningMoments(NamedTuple):
     variance: Array  # (H,)
 
 
-def lstm_cell(gates: Array, cell: Array) -> tuple[Array, Array]:
-    """One LSTM update from gate pre-activations (paper 001, equations .7-.12).
-
-    i, f, o = sigmoid; g = tanh; c_t = f c_{t-1} + i g; h_t = o tanh(c_t).
-
-    Args:
-      gates: (..., 4d) pre-activations W x_t + U h_{t-1} + b, order i, f, g, o.
-      cell: (..., d) c_{t-1}.
-
-    Returns:
-      h_t and c_t, each (..., d).
-    """
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
-
-
-def lstm(weights: LSTMWeights, inputs: Array, mask: Array) -> tuple[Array, State]:
-    """Run an LSTM over the leading axis from a zero state.
+def recurrence(
+    cell: Cell, weights: CellWeights, inputs: Array, mask: Array
+) -> tuple[Array, State]:
+    """Run a cell over the leading axis from a zero state.
 
     A step whose mask is False is skipped: state and output carry over unchanged.
 
     Args:
+      cell: kind of the recurrence.
       weights: of the cell.
       inputs: (L, M, D), oldest first.
       mask: (L, M) bool, the step's input is available.
 
     Returns:
-      Hidden states (L, M, d) and the last (h, c), each (M, d).
+      Hidden states (L, M, d) and the last state, each (M, d).
     """
     chex.assert_rank([inputs, mask], [3, 2])
-    units = weights.recurrent_kernel.shape[0]
     # Inputs of all steps in one product; only the recurrence is sequential.
     projected = inputs @ weights.input_kernel + weights.bias
-    start = jnp.zeros((inputs.shape[1], units), projected.dtype)
 
     def step(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
-        hidden, cell = state
         gates, available = now
-        new = lstm_cell(gates + hidden @ weights.recurrent_kernel, cell)
-        state = jax.tree.map(
-            lambda fresh, old: jnp.where(available[:, None], fresh, old), new, state
-        )
+        state = _kept(cell.step(weights, gates, state), state, available)
         return state, state[0]
 
-    last, states = jax.lax.scan(step, (start, start), (projected, mask))
+    start = _zero_state(cell, weights, inputs.shape[1])
+    last, states = jax.lax.scan(step, start, (projected, mask))
     return states, last
 
 
-def attention(query: Array, keys: Array, values: Array, mask: Array) -> Array:
+def _zero_state(cell: Cell, weights: CellWeights, columns: int) -> State:
+    kernel = weights.recurrent_kernel
+    zeros = jnp.zeros((columns, kernel.shape[0]), kernel.dtype)
+    return (zeros,) * cell.states
+
+
+def _kept(new: State, old: State, available: Array) -> State:
+    """The new state where the step is available, the old one elsewhere."""
+    return jax.tree.map(
+        lambda fresh, before: jnp.where(available[:, None], fresh, before), new, old
+    )
+
+
+def attention(
+    query: Array, keys: Array, values: Array, mask: Array, bias: Array | float = 0.0
+) -> Array:
     """Softmax-weighted mean of values over the leading axis (equations 8-10).
 
-    e_l = query'key_l; alpha = softmax over unmasked l; context = sum_l alpha_l value_l.
+    e_l = query'key_l + bias_l; alpha = softmax over unmasked l; context = sum_l alpha_l value_l.
     A column without any unmasked step gets a zero context.
 
     Args:
       query: (M, d). keys, values: (L, M, d). mask: (L, M) bool.
+      bias: added to the scores, (L, M) or broadcastable.
 
     Returns:
       (M, d).
     """
-    scores = jnp.einsum("md,lmd->lm", query, keys)
+    scores = jnp.einsum("md,lmd->lm", query, keys) + bias
     scores = jnp.where(mask, scores, -jnp.inf)
     top = jnp.max(scores, axis=0)
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0))
@@ -99,7 +163,8 @@ def attention(query: Array, keys: Array, values: Array, mask: Array) -> Array:
 
 
 def attention_decoder(
-    weights: LSTMWeights,
+    cell: Cell,
+    weights: CellWeights,
     attention_kernel: Array,
     states: Array,
     mask: Array,
@@ -108,13 +173,14 @@ def attention_decoder(
     """Decode L steps, each fed the attention context of the one before (eq. 7-12).
 
     h'_0 = h_L; e_{i,l} = h'_i' W_att h_l; C_i = sum_l softmax(e_i)_l h_l;
-    h'_i = LSTM(C_{i-1}, h'_{i-1}).
+    h'_i = cell(C_{i-1}, h'_{i-1}).
 
     Args:
-      weights: of the decoder cell, input size d.
+      cell: kind of the decoder.
+      weights: of the decoder, input size d.
       attention_kernel: (d, d) W_att.
       states: (L, M, d) encoder states. mask: (L, M) bool.
-      start: last encoder (h, c), each (M, d).
+      start: last encoder state, each (M, d).
 
     Returns:
       H = [h'_1 .. h'_L], (L, M, d).
@@ -122,17 +188,57 @@ def attention_decoder(
     keys = jnp.einsum("de,lme->lmd", attention_kernel, states)
 
     def step(state: State, _: None) -> tuple[State, Array]:
-        hidden, cell = state
-        context = attention(hidden, keys, states, mask)
-        gates = (
-            context @ weights.input_kernel
-            + hidden @ weights.recurrent_kernel
-            + weights.bias
-        )
-        state = lstm_cell(gates, cell)
+        context = attention(state[0], keys, states, mask)
+        projected = context @ weights.input_kernel + weights.bias
+        state = cell.step(weights, projected, state)
         return state, state[0]
 
     return jax.lax.scan(step, start, length=states.shape[0])[1]
+
+
+def causal_decoder(
+    cell: Cell,
+    weights: CellWeights,
+    attention_kernel: Array,
+    decay: Array,
+    states: Array,
+    mask: Array,
+) -> Array:
+    """Decode step by step, attending only to encoder states of steps up to its own.
+
+    h'_0 = 0; C_t = sum_{s<=t} softmax_s(h'_{t-1}' W_att h_s - decay (t - s)) h_s;
+    h'_t = cell(C_t, h'_{t-1}). A masked step is skipped: its state carries over. The
+    penalty on age (Press, Smith and Lewis 2022) tells this month from one long ago,
+    which content alone cannot.
+
+    Args:
+      cell, weights, attention_kernel: as in `attention_decoder`.
+      decay: () >= 0.
+      states: (T, M, d) encoder states. mask: (T, M) bool.
+
+    Returns:
+      (T, M, d); step t depends on states up to t only.
+    """
+    keys = jnp.einsum("de,tme->tmd", attention_kernel, states)
+    steps = jnp.arange(states.shape[0])
+
+    def step(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
+        t, available = now
+        seen = mask & (steps <= t)[:, None]
+        # Zero and not only unweighted: 0 x NaN of a later step would be NaN.
+        context = attention(
+            state[0],
+            jnp.where(seen[..., None], keys, 0),
+            jnp.where(seen[..., None], states, 0),
+            seen,
+            -decay * (t - steps)[:, None],
+        )
+        projected = context @ weights.input_kernel + weights.bias
+        state = _kept(cell.step(weights, projected, state), state, available)
+        return state, state[0]
+
+    start = _zero_state(cell, weights, states.shape[1])
+    return jax.lax.scan(step, start, (steps, mask))[1]
 
 
 def dropout(key: Array, values: Array, rate: Array) -> Array:

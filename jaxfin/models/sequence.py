@@ -1,0 +1,99 @@
+"""SeqRAT, SeqGAT and SeqLAT: recurrent factor networks with attention (paper 001)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jaxfin.errors import ConfigError, at_least_one
+from jaxfin.models.factor import Series, latent_factor_network
+from jaxfin.models.nets import (
+    BetaNetwork,
+    CarriedFactors,
+    MemoryHead,
+    SequenceFactors,
+)
+from jaxfin.models.network import Network
+from jaxfin.models.recurrence import CELLS, Activation
+
+CellName = Literal["rnn", "gru", "lstm"]
+Variant = Literal["window", "residual", "causal"]
+
+
+def sequence(
+    cell: CellName,
+    *,
+    factors: int,
+    variant: Variant = "window",
+    lookback: int = 12,
+    units: int | None = None,
+    hidden: Sequence[int] = (16,),
+    activation: Activation = "tanh",
+    input: Series = "x",
+    head: Literal["none", "memory"] = "none",
+    batch_norm: bool = False,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Encoder-decoder with attention as factor network, equations 5-16.
+
+    SeqRAT has plain recurrent cells, SeqGAT gated recurrent units, SeqLAT LSTM cells.
+    Printed, the equations let f_t read returns of every month; here they run
+
+      window    inside the trailing rows t-L+1 .. t, of which the readout makes f_t
+      residual  the same plus a linear skip from x_t to f_t
+      causal    once through time from the first training row, attention masked to rows
+                <= t and one readout shared by all t; state is carried into validation
+                and test
+
+    so that f_t depends on nothing after the return it explains.
+
+    Args:
+      cell: "rnn" (SeqRAT), "gru" (SeqGAT) or "lstm" (SeqLAT).
+      factors: K >= 1.
+      variant: one of the three above.
+      lookback: L >= 1 periods; the first L - 1 rows of a panel cannot be used. With
+        variant="causal" it matters to the memory head only.
+      units: d_h, default K.
+      hidden: widths of the beta network's hidden layers.
+      activation: of the hidden state: the cell's own tanh (of an LSTM the outer one,
+        o tanh(c)), or the identity.
+      input: "x", the managed portfolios, or "r", the vector of all excess returns,
+        which needs a balanced panel.
+      head: "none": forecasts use the prevailing mean of the factors; "memory": a
+        second recurrent network, trained after the first, forecasts what the last L
+        factors say beyond it.
+      batch_norm: standardise the beta network's hidden layers.
+      dtype: of the parameters.
+
+    Raises:
+      ConfigError: a number out of range or an unknown choice.
+    """
+    for name, value, known in (
+        ("variant", variant, ("window", "residual", "causal")),
+        ("activation", activation, ("tanh", "identity")),
+        ("input", input, ("x", "r")),
+        ("head", head, ("none", "memory")),
+    ):
+        if value not in known:
+            raise ConfigError(f"model.{name}={value}: known are {', '.join(known)}.")
+    units = factors if units is None else units
+    at_least_one("K", factors)
+    at_least_one("model.lookback", lookback)
+    at_least_one("model.units", units)
+    for width in hidden:
+        at_least_one("model.hidden", width)
+    kind = CELLS[cell](activation)
+    factor = (
+        CarriedFactors(factors, units, kind, dtype)
+        if variant == "causal"
+        else SequenceFactors(factors, units, kind, variant == "residual", dtype)
+    )
+    return latent_factor_network(
+        BetaNetwork(tuple(hidden), factors, batch_norm, dtype),
+        factor,
+        lookback=lookback,
+        series=input,
+        head=MemoryHead(factors, units, kind, dtype) if head == "memory" else None,
+    )
