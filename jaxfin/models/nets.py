@@ -189,6 +189,8 @@ class SequenceFactors(nn.Module):
       units: d_h of encoder and decoder.
       cell: kind of both.
       residual: add the linear skip from x_t.
+      damping: what the cells read is divided by this; heavy tails then stay where
+        gates and tanh are nearly linear.
       dtype: of the parameters.
     """
 
@@ -197,11 +199,12 @@ class SequenceFactors(nn.Module):
     cell: Cell
     residual: bool
     dtype: Any = jnp.float32
+    damping: float = 1.0
 
     @nn.compact
     def __call__(self, lookback: Array, mask: Array) -> Array:
         """(M, L, D) scaled series, the last is row t, (M, L) mask -> (M, K)."""
-        inputs, available = jnp.swapaxes(lookback, 0, 1), mask.T
+        inputs, available = jnp.swapaxes(lookback, 0, 1) / self.damping, mask.T
         encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
             inputs.shape[-1]
         )
@@ -240,11 +243,12 @@ class CarriedFactors(nn.Module):
     units: int
     cell: Cell
     dtype: Any = jnp.float32
+    damping: float = 1.0
 
     @nn.compact
     def __call__(self, series: Array, mask: Array) -> Array:
         """(T, D) scaled series and (T,) mask, from the first row on -> (T, K)."""
-        inputs, available = series[:, None], mask[:, None]
+        inputs, available = series[:, None] / self.damping, mask[:, None]
         encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
             series.shape[-1]
         )

@@ -143,7 +143,8 @@ def attention(
 ) -> Array:
     """Softmax-weighted mean of values over the leading axis (equations 8-10).
 
-    e_l = query'key_l + bias_l; alpha = softmax over unmasked l; context = sum_l alpha_l value_l.
+    e_l = query'key_l + bias_l; alpha = softmax over unmasked l;
+    context = sum_l alpha_l value_l.
     A column without any unmasked step gets a zero context.
 
     Args:

@@ -21,6 +21,13 @@ from jaxfin.models.recurrence import CELLS, Activation
 CellName = Literal["rnn", "gru", "lstm"]
 Variant = Literal["window", "residual", "causal"]
 
+# Units (None: K) and damping of each variant, as docs/recurrence.md found them.
+DEFAULTS: dict[Variant, tuple[int | None, float]] = {
+    "window": (16, 10.0),
+    "residual": (None, 1.0),
+    "causal": (32, 1.0),
+}
+
 
 def sequence(
     cell: CellName,
@@ -30,6 +37,7 @@ def sequence(
     lookback: int = 12,
     units: int | None = None,
     hidden: Sequence[int] = (16,),
+    damping: float | None = None,
     activation: Activation = "tanh",
     input: Series = "x",
     head: Literal["none", "memory"] = "none",
@@ -55,8 +63,10 @@ def sequence(
       variant: one of the three above.
       lookback: L >= 1 periods; the first L - 1 rows of a panel cannot be used. With
         variant="causal" it matters to the memory head only.
-      units: d_h, default K.
+      units: d_h of encoder and decoder; None is the variant's default, see `DEFAULTS`.
       hidden: widths of the beta network's hidden layers.
+      damping: root mean squares that inputs of the cells are divided by, > 0, so that
+        heavy tails do not saturate them; None is the variant's default.
       activation: of the hidden state: the cell's own tanh (of an LSTM the outer one,
         o tanh(c)), or the identity.
       input: "x", the managed portfolios, or "r", the vector of all excess returns,
@@ -78,17 +88,23 @@ def sequence(
     ):
         if value not in known:
             raise ConfigError(f"model.{name}={value}: known are {', '.join(known)}.")
-    units = factors if units is None else units
     at_least_one("K", factors)
+    default_units, default_damping = DEFAULTS[variant]
+    units = (default_units or factors) if units is None else units
+    damping = default_damping if damping is None else damping
     at_least_one("model.lookback", lookback)
     at_least_one("model.units", units)
     for width in hidden:
         at_least_one("model.hidden", width)
+    if damping <= 0:
+        raise ConfigError(f"model.damping={damping}: must be positive.")
     kind = CELLS[cell](activation)
     factor = (
-        CarriedFactors(factors, units, kind, dtype)
+        CarriedFactors(factors, units, kind, dtype, damping)
         if variant == "causal"
-        else SequenceFactors(factors, units, kind, variant == "residual", dtype)
+        else SequenceFactors(
+            factors, units, kind, variant == "residual", dtype, damping
+        )
     )
     return latent_factor_network(
         BetaNetwork(tuple(hidden), factors, batch_norm, dtype),
