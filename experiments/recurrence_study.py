@@ -56,36 +56,41 @@ class Row:
     fit: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-PLAIN: dict[str, Any] = {"units": 3, "damping": 1.0}
-ROWS = [
-    Row("CAE, one hidden layer", "cae", {"depth": 1}),
-    Row("SeqLAT plain: d_h = K, damping 1", options=PLAIN),
-    Row("d_h = 32", options={**PLAIN, "units": 32}),
-    Row("d_h = 64", options={**PLAIN, "units": 64}),
-    Row("damping 3", options={**PLAIN, "damping": 3.0}),
-    Row("damping 10", options={**PLAIN, "damping": 10.0}),
-    Row("no outer tanh", options={**PLAIN, "activation": "identity"}),
-    Row(
-        "short training (60 epochs, patience 5)",
-        options=PLAIN,
-        fit={"max_epochs": 60, "patience": 5},
-    ),
-    Row("learning rate .003", options=PLAIN, fit={"learning_rate": (0.003,)}),
-    Row("l1 = 1", options=PLAIN, fit={"l1": (1.0,)}),
-    Row("d_h = 32, damping 3", options={"units": 32, "damping": 3.0}),
-    Row("d_h = 32, damping 10", options=TOGETHER),
-    Row("d_h = 32, damping 30", options={"units": 32, "damping": 30.0}),
-    Row("d_h = 32, damping 10, l1 = 1", options=TOGETHER, fit={"l1": (1.0,)}),
-    Row("d_h = 16, damping 10", options={"units": 16, "damping": 10.0}),
-    Row("causal: d_h = 32, damping 3", options={**CAUSAL, "damping": 3.0}),
-    Row("causal: d_h = 32, damping 10", options={**CAUSAL, "damping": 10.0}),
-    Row("residual: d_h = 32, damping 10", options={**TOGETHER, "variant": "residual"}),
-    *(
-        Row(f"{model}, {variant}, as shipped", model, {"variant": variant})
-        for variant in ("window", "residual", "causal")
-        for model in ("seqrat", "seqgat", "seqlat")
-    ),
-]
+def rows(factors: int) -> list[Row]:
+    """The study's rows for K factors."""
+    plain = {"units": factors, "damping": 1.0}
+    return [
+        Row("CAE, one hidden layer", "cae", {"depth": 1}),
+        Row("SeqLAT plain: d_h = K, damping 1", options=plain),
+        Row("d_h = 32", options={**plain, "units": 32}),
+        Row("d_h = 64", options={**plain, "units": 64}),
+        Row("damping 3", options={**plain, "damping": 3.0}),
+        Row("damping 10", options={**plain, "damping": 10.0}),
+        Row("no outer tanh", options={**plain, "activation": "identity"}),
+        Row(
+            "short training (60 epochs, patience 5)",
+            options=plain,
+            fit={"max_epochs": 60, "patience": 5},
+        ),
+        Row("learning rate .003", options=plain, fit={"learning_rate": (0.003,)}),
+        Row("l1 = 1", options=plain, fit={"l1": (1.0,)}),
+        Row("d_h = 32, damping 3", options={"units": 32, "damping": 3.0}),
+        Row("d_h = 32, damping 10", options=TOGETHER),
+        Row("d_h = 32, damping 30", options={"units": 32, "damping": 30.0}),
+        Row("d_h = 32, damping 10, l1 = 1", options=TOGETHER, fit={"l1": (1.0,)}),
+        Row("d_h = 16, damping 10", options={"units": 16, "damping": 10.0}),
+        Row("causal: d_h = 32, damping 3", options={**CAUSAL, "damping": 3.0}),
+        Row("causal: d_h = 32, damping 10", options={**CAUSAL, "damping": 10.0}),
+        Row(
+            "residual: d_h = 32, damping 10",
+            options={**TOGETHER, "variant": "residual"},
+        ),
+        *(
+            Row(f"{model}, {variant}, as shipped", model, {"variant": variant})
+            for variant in ("window", "residual", "causal")
+            for model in ("seqrat", "seqgat", "seqlat")
+        ),
+    ]
 
 
 def measured(row: Row, dataset: Dataset, factors: int) -> dict[str, Any]:
@@ -142,11 +147,12 @@ def main() -> None:
     path = arguments.output / f"results-K{arguments.K}.csv"
     done: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = {record["row"] for record in done}
-    for row in track([row for row in ROWS if row.label not in known], "fitting"):
+    wanted = rows(arguments.K)
+    for row in track([row for row in wanted if row.label not in known], "fitting"):
         done.append(measured(row, dataset, arguments.K))
         pd.DataFrame(done).to_csv(path, index=False)
-    order = {row.label: position for position, row in enumerate(ROWS)}
-    table = pd.DataFrame(done).sort_values("row", key=lambda rows: rows.map(order))
+    order = {row.label: position for position, row in enumerate(wanted)}
+    table = pd.DataFrame(done).sort_values("row", key=lambda label: label.map(order))
     print(table.round(3).to_string(index=False))
     draw(table, arguments.output / f"results-K{arguments.K}.png")
 

@@ -25,7 +25,7 @@ Variant = Literal["window", "residual", "causal"]
 DEFAULTS: dict[Variant, tuple[int | None, float]] = {
     "window": (16, 10.0),
     "residual": (None, 1.0),
-    "causal": (32, 1.0),
+    "causal": (32, 3.0),
 }
 
 
