@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,27 +21,40 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxfin.config import StudyConfig
-from jaxfin.errors import ConfigError, JaxfinError, nearest
+from jaxfin.errors import ConfigError, Interrupted, JaxfinError, nearest
 from jaxfin.fit.compilation_cache import enable_compilation_cache
+from jaxfin.interrupts import storage_errors
+from jaxfin.methods.catalog import build_network
 from jaxfin.report.run_directory import read_yaml
 from jaxfin.study import run_study
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("model", "data", "fit")
 USAGE_ERROR = 2
+SIGNALLED = 128  # plus the signal, as shells count
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
     """Run the study Hydra composed."""
-    directory = HydraConfig.get().runtime.output_dir
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         run_study(
-            resumed_config(config, Path(directory)) or study_config(config),
+            resumed_config(config, directory) or study_config(config),
             directory=directory,
             resume=config.resume,
         )
+    except (Interrupted, KeyboardInterrupt) as error:
+        number = getattr(error, "number", signal.SIGINT)
+        print(
+            f"{error or 'interrupted'}\ngo on with: python experiments/train.py "
+            f"hydra.run.dir={directory} resume=true",
+            file=sys.stderr,
+        )
+        sys.exit(SIGNALLED + number)
     except JaxfinError as error:
+        if not any(directory.iterdir()):
+            directory.rmdir()  # Hydra made it; nothing of a study is in it
         fail(error, trace=config.trace)
     print(f"run directory: {directory}")
 
@@ -61,9 +75,14 @@ def resumed_config(config: DictConfig, directory: Path) -> StudyConfig | None:
     """The run directory's own configuration, if resume=true is all that was asked."""
     asked = {override.split("=")[0] for override in HydraConfig.get().overrides.task}
     path = directory / "config.yaml"
-    if config.resume and asked <= {"resume", "trace"} and path.exists():
-        return StudyConfig.from_dict(read_yaml(path))
-    return None
+    if not (config.resume and asked <= {"resume", "trace"}):
+        return None
+    if not path.exists():
+        raise ConfigError(
+            f"there is nothing to resume in {directory} (no config.yaml): start the "
+            "study again with its settings."
+        )
+    return StudyConfig.from_dict(read_yaml(path))
 
 
 def check_overrides(arguments: list[str]) -> None:
@@ -72,6 +91,13 @@ def check_overrides(arguments: list[str]) -> None:
     Hydra's own message lists no alternatives for keys, and with a leading + it would
     accept any.
     """
+    for argument in arguments:
+        name = argument.removeprefix("--").split("=")[0]
+        if argument.startswith("--") and name in ("resume", "K", "seed", *GROUPS):
+            value = argument.partition("=")[2] or (
+                "true" if name == "resume" else "..."
+            )
+            raise ConfigError(f"{argument}: settings have no dashes: {name}={value}.")
     overrides = OverridesParser.create().parse_overrides(
         [argument for argument in arguments if "=" in argument and argument[0] != "-"]
     )
@@ -102,7 +128,52 @@ def check_overrides(arguments: list[str]) -> None:
         if key in GROUPS or key.split(".")[0] == "hydra":
             continue
         if key not in known_keys:
-            raise ConfigError(f"{key} is unknown: {nearest(key, known_keys)}")
+            raise ConfigError(
+                f"{key} is unknown{_owner(key)}: {nearest(key, known_keys)}"
+            )
+    if multirun:
+        _check_jobs(overrides)
+    _make_directory(overrides)
+
+
+def _owner(key: str) -> str:
+    """Which choice of a group has the option, if another one has."""
+    group, _, option = key.partition(".")
+    owners = [
+        f"{group}={path.stem}"
+        for path in sorted((CONF / group).glob("*.yaml"))
+        if group in GROUPS and option in OmegaConf.load(path)
+    ]
+    return f" here (it is an option of {' and '.join(owners)})" if owners else ""
+
+
+def _check_jobs(overrides: list[Any]) -> None:
+    """Refuse a sweep one of whose jobs could not start."""
+    plain = [o for o in overrides if not o.key_or_group.startswith("hydra")]
+    choices = [
+        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in plain
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for job in itertools.product(*choices):
+            try:
+                config = study_config(compose("config", list(job)))
+                build_network(
+                    config.model, factors=config.K, options=config.model_options
+                )
+            except JaxfinError as error:
+                raise ConfigError(f"job {' '.join(job)}: {error}") from error
+
+
+def _make_directory(overrides: list[Any]) -> None:
+    """Make the run directory here: where it cannot be, Hydra would show a traceback."""
+    for override in overrides:
+        if override.key_or_group == "hydra.run.dir":
+            folder = Path(str(override.value()))
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
 
 
 def _values(override: Any) -> list[str]:
@@ -141,9 +212,12 @@ def fail(error: Exception, *, trace: bool = False) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("jax").setLevel(logging.WARNING)
+    trace = "--trace" in sys.argv
+    if trace:
+        sys.argv[sys.argv.index("--trace")] = "trace=true"
     try:
         check_overrides(sys.argv[1:])
-    except (ConfigError, OmegaConfBaseException) as error:
-        fail(error)
+    except (JaxfinError, OmegaConfBaseException) as error:
+        fail(error, trace=trace)
     enable_compilation_cache()
     main()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from jaxfin.evaluate.judgement import PortfolioConfig
 from jaxfin.fit.engine import FitConfig
 from jaxfin.options import checked
+
+# The precision of a study -> JAX's matmul precision.
+PRECISIONS: Mapping[str, str] = {"full": "highest", "fast": "default"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,9 @@ class StudyConfig:
       data: a name of `data.sources.SOURCES`; ignored if a dataset is given.
       data_options: keywords of the source.
       windows, fit, portfolio: see their classes.
+      precision: of float32 products on accelerators: "full" keeps float32 (three
+        passes where the hardware has none), "fast" lets the device choose (TF32 or
+        bfloat16). Without effect on a CPU.
       seed: of the study: batch order and the seeds of all lanes follow from it.
     """
 
@@ -46,6 +52,7 @@ class StudyConfig:
     windows: WindowsConfig = WindowsConfig()
     fit: FitConfig = FitConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
+    precision: Literal["full", "fast"] = "full"
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:

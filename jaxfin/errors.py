@@ -30,6 +30,18 @@ class FitError(JaxfinError):
     """No lane of a study produced a usable fit."""
 
 
+class StorageError(JaxfinError):
+    """Files cannot be written: the disk is full, or the directory unwritable."""
+
+
+class Interrupted(JaxfinError):
+    """A signal stopped the study after its state was saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted: the state is saved")
+        self.number = number
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Sentence naming the closest known spelling, or all of them if none is close."""
     known = sorted(known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
@@ -16,18 +15,17 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from jaxfin.checkpoint import Checkpoints
-from jaxfin.config import StudyConfig
+from jaxfin.config import PRECISIONS, StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
-from jaxfin.errors import ConfigError, DataError
+from jaxfin.errors import DataError
 from jaxfin.evaluate.judgement import judge
-from jaxfin.fit.engine import Lane, fit_info, network_method
-from jaxfin.fit.lanes import LaneGrid, empty_state, fitted_lanes, lane_grid, run_lanes
-from jaxfin.fit.method import ACTIVE, DIVERGED
-from jaxfin.forecasts import Selection, out_of_sample, select
+from jaxfin.fit.engine import Lane, network_method
+from jaxfin.fit.lanes import LaneGrid, fitted_lanes, lane_grid
+from jaxfin.fit.method import DIVERGED
+from jaxfin.forecasts import Selection, out_of_sample
+from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import build_network
-from jaxfin.models.network import Network
 from jaxfin.report import run_directory
 from jaxfin.report.figures import (
     cumulative_legs,
@@ -43,9 +41,10 @@ from jaxfin.report.tables import (
     study_tables,
     write_tables,
 )
-from jaxfin.windows import Windows, longest, rolling_windows
+from jaxfin.sample import sample_notes, study_windows
+from jaxfin.training import train
+from jaxfin.windows import longest
 
-CHECKPOINT_SECONDS = 30.0
 logger = logging.getLogger("jaxfin")
 
 
@@ -68,6 +67,7 @@ def run_study(
     directory: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
 ) -> StudyResult:
     """Fit every window x seed x hyperparameter point, forecast, judge, leave files.
 
@@ -77,15 +77,31 @@ def run_study(
       directory: where files go; None leaves none.
       resume: go on from the directory's checkpoint if it has one.
       quiet: no progress bar and no printed tables.
+      checkpoint_seconds: least time between two checkpoints.
 
     Raises:
-      JaxfinError: a subclass names the value, the row or key, and the remedy.
+      Interrupted: SIGINT or SIGTERM came while lanes were trained; their state is
+        saved. (Only in the main thread; elsewhere signals do what they always do.)
+      JaxfinError: another subclass names the value, the row or key, and the remedy.
     """
     folder = None if directory is None else Path(directory)
+    precision = jax.default_matmul_precision(PRECISIONS[config.precision])
+    with precision, storage_errors(folder):
+        return _run(config, dataset, folder, resume, quiet, checkpoint_seconds)
+
+
+def _run(
+    config: StudyConfig,
+    dataset: Dataset | None,
+    folder: Path | None,
+    resume: bool,
+    quiet: bool,
+    checkpoint_seconds: float,
+) -> StudyResult:
     network, factors = build_network(
         config.model, factors=config.K, options=config.model_options
     )
-    provenance = run_directory.provenance()
+    provenance = run_directory.provenance() | {"precision": config.precision}
     seconds: dict[str, float] = {}
     console = Console(quiet=quiet)
     if folder is not None:
@@ -99,11 +115,11 @@ def run_study(
             progress.stage("loading data")
             if dataset is None:
                 dataset = load_dataset(config.data, config.data_options)
-            windows = _windows(config, dataset)
+            windows = study_windows(config, dataset)
             digest = fingerprint(dataset.panel)
             notes = [
                 *dataset.notes,
-                *_sample_notes(config, dataset, windows, network, factors),
+                *sample_notes(config, dataset, windows, network),
             ]
             provenance |= {
                 "dataset": dataset.name,
@@ -122,7 +138,7 @@ def run_study(
             running = provenance | {"finished": False}
             run_directory.write_json(folder / "provenance.json", running)
         grid = lane_grid(config.fit)
-        state, selection = _fit(
+        state, selection = train(
             config,
             network,
             dataset,
@@ -133,6 +149,7 @@ def run_study(
             console,
             seconds,
             resume,
+            checkpoint_seconds,
         )
 
         with _timed(seconds, "evaluate"):
@@ -219,145 +236,6 @@ def load_study(directory: str | Path) -> StudyResult:
     )
 
 
-def _fit(
-    config: StudyConfig,
-    network: Network,
-    dataset: Dataset,
-    windows: Windows,
-    grid: LaneGrid,
-    folder: Path | None,
-    progress: Progress,
-    console: Console,
-    seconds: dict[str, float],
-    resume: bool,
-) -> tuple[Lane, Selection]:
-    """Train all lanes with checkpoints, and select on validation."""
-    panel = dataset.panel
-    total = len(np.asarray(windows.train_start))
-    lanes = total * grid.lanes
-    checkpoints, state, step = None, None, 0
-    lanes_before, windows_before = 0, 0
-    if folder is not None:
-        checkpoints = Checkpoints(folder / "checkpoints")
-        like = empty_state(network, panel, windows, grid, config.fit)
-        saved = checkpoints.load_latest(like)
-        if saved is not None:
-            step, state = saved
-            finished = np.asarray(state.status) != ACTIVE
-            lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
-            logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
-            console.print(f"resumed: {lanes_before} of {lanes} lanes were done")
-        elif resume:
-            console.print("nothing to resume: no finished checkpoint, starting afresh")
-    progress.fit(lanes_before, lanes, windows_before, total)
-    seconds |= {"compile": 0.0, "fit": 0.0}
-    last_save, compilations = -CHECKPOINT_SECONDS, 0
-    try:
-        for update in run_lanes(
-            network,
-            panel,
-            windows,
-            grid,
-            config.fit,
-            key=jax.random.key(config.seed),
-            state=state,
-        ):
-            state = update.state
-            seconds |= {"compile": update.compile_seconds, "fit": update.fit_seconds}
-            progress.fit(
-                update.lanes_done,
-                lanes,
-                update.windows_done,
-                total,
-                fit_seconds=update.fit_seconds,
-            )
-            if update.compilations > compilations:
-                compilations = update.compilations
-                logger.info(
-                    "program %d compiled, %.1f s so far; %d lanes done",
-                    compilations,
-                    update.compile_seconds,
-                    update.lanes_done,
-                )
-            if checkpoints and time.perf_counter() - last_save > CHECKPOINT_SECONDS:
-                step += 1
-                checkpoints.save(step, state)
-                last_save = time.perf_counter()
-        assert state is not None
-        if checkpoints and compilations:
-            checkpoints.save(step + 1, state)
-    finally:
-        if checkpoints:
-            checkpoints.close()
-    selection = select(fit_info(state), grid)
-    diverged = int((np.asarray(state.status) == DIVERGED).sum())
-    logger.info("%d of %d lanes diverged", diverged, lanes)
-    for window in np.flatnonzero(selection.point < 0):
-        message = f"window {window}: every lane diverged, it has no forecast"
-        logger.warning(message)
-        console.print(message)
-    return state, selection
-
-
-def _windows(config: StudyConfig, dataset: Dataset) -> Windows:
-    periods = len(dataset.labels.dates)
-    return rolling_windows(periods, **dataclasses.asdict(config.windows))
-
-
-def _sample_notes(
-    config: StudyConfig,
-    dataset: Dataset,
-    windows: Windows,
-    network: Network,
-    factors: int,
-) -> list[str]:
-    """What a reader of the results must know about the sample."""
-    labels, panel = dataset.labels, dataset.panel
-    portfolios = panel.managed.returns.shape[1]
-    if network.contemporaneous is not None and factors > portfolios:
-        raise ConfigError(
-            f"K={factors} exceeds the {portfolios} managed portfolios (constant and "
-            f"{portfolios - 1} characteristics) that factors are made from: lower K."
-        )
-    quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]
-    if quantiles is not None and quantiles > int(live.sum()):
-        raise ConfigError(
-            f"portfolio.quantiles={quantiles}: the first test decision has "
-            f"{int(live.sum())} assets, ask for fewer buckets."
-        )
-    first, last = int(windows.test_start[0]), int(windows.test_stop[-1]) - 1
-    notes = [
-        f"{dataset.name}: {len(labels.dates)} periods "
-        f"{labels.dates[0]:%Y-%m} to {labels.dates[-1]:%Y-%m}, "
-        f"{len(labels.assets)} assets, {len(labels.characteristics)} characteristics",
-        f"{len(windows.train_start)} windows, decisions {labels.dates[first]:%Y-%m} to "
-        f"{labels.dates[last]:%Y-%m}",
-    ]
-    if not np.asarray(panel.universe & panel.observed)[last].any():
-        notes.append("the last decision has no return yet: it is forecast, not scored")
-    condition = np.asarray(panel.managed.condition)[np.asarray(panel.managed.observed)]
-    singular = np.isinf(condition).mean()
-    notes.append(
-        f"managed portfolios: median condition number of Z'Z {np.median(condition):.3g}"
-        + (f", singular in {singular:.1%} of periods" if singular else "")
-    )
-    lost = network.lookback - 1 - int(windows.train_start[0])
-    if lost > 0:
-        notes.append(
-            f"a lookback of {network.lookback} periods cannot reach behind the panel: "
-            f"its first {lost} periods are not used for training"
-        )
-        left = int(windows.train_stop[0]) - (network.lookback - 1)
-        if left < 1:
-            raise ConfigError(
-                f"model.lookback={network.lookback} leaves no training period in the "
-                f"first window: set windows.train above {network.lookback - 1}."
-            )
-    if not labels.risk_free_known:
-        notes.append("the risk-free rate is unknown and taken as zero: returns are raw")
-    return notes
-
-
 def _fit_metrics(
     config: StudyConfig,
     factors: int,
@@ -391,9 +269,9 @@ def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
 
 
 def _write(result: StudyResult, folder: Path, caption: str) -> None:
+    run_directory.write_parquet(folder / "forecasts.parquet", result.forecasts)
+    run_directory.write_parquet(folder / "portfolios.parquet", result.portfolios)
     run_directory.write_json(folder / "metrics.json", result.metrics)
-    result.forecasts.to_parquet(folder / "forecasts.parquet", index=False)
-    result.portfolios.to_parquet(folder / "portfolios.parquet", index=False)
     write_tables(folder / "tables", result.tables, caption=caption)
     run_directory.write_json(folder / "provenance.json", result.provenance)
 

@@ -43,17 +43,32 @@ class Row:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     hyper: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    @property
+    def ordered_slots(self) -> bool:
+        """Factors read returns as a vector, one weight a slot: slots are no labels."""
+        return self.options.get("input") == "r"
+
     def network(self, dtype=np.float64):
         build = CATALOG[self.model].build
         return build(factors=FACTORS, dtype=dtype, **self.options)
 
 
-_SMALL = {"lookback": LOOKBACK, "hidden": (8,)}
+UNITS, DAMPING = 3, 1.5  # no defaults: those differ by variant, and are larger
+_SMALL = {"lookback": LOOKBACK, "hidden": (8,), "units": UNITS, "damping": DAMPING}
 METHODS = {
     "seqlat-window": Row("seqlat", _SMALL),
     "seqlat-residual": Row("seqlat", {**_SMALL, "variant": "residual"}),
     "seqlat-batch-norm": Row("seqlat", {**_SMALL, "batch_norm": True}),
     "seqlat-dropout": Row("seqlat", _SMALL, {"dropout": 0.3}),
+    "seqlat-causal": Row("seqlat", {**_SMALL, "variant": "causal"}),
+    "seqlat-head": Row("seqlat", {**_SMALL, "head": "memory"}),
+    "seqlat-r": Row("seqlat", {**_SMALL, "input": "r"}),
+    "seqgat-window": Row("seqgat", _SMALL),
+    "seqrat-window": Row("seqrat", _SMALL),
+    "seqrat-causal-head": Row(
+        "seqrat",
+        {**_SMALL, "variant": "causal", "head": "memory", "activation": "identity"},
+    ),
     "cae-0": Row("cae", {"depth": 0}),
     "cae-1": Row("cae", {"depth": 1}),
     "cae-2": Row("cae", {"depth": 2}),
@@ -70,7 +85,7 @@ class Fits:
         self._methods: dict[tuple[str, Any], Method] = {}
 
     def method(self, name: str, dtype=np.float64) -> Method:
-        """A jitted `Method`: 5 epochs of 4 batches, which are 20 optimisation steps."""
+        """A jitted `Method`: 5 epochs of 4 batches, 20 optimisation steps a phase."""
         if (name, dtype) not in self._methods:
             plain = network_method(
                 METHODS[name].network(dtype),

@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax import Array
 
-from jaxfin.data.transforms import managed_portfolios, rank_scale
+from jaxfin.data.transforms import (
+    HostManagedPortfolios,
+    date_blocks,
+    managed_portfolios,
+    rank_scale,
+)
 from jaxfin.errors import DataError
 
 
@@ -57,6 +63,7 @@ class PanelLabels(NamedTuple):
     factors: Sequence[str]  # (G,)
     periods_per_year: int
     risk_free_known: bool = True  # False: taken as zero, returns are then raw
+    sectors: Sequence[str] | None = None  # one per asset id, "" unknown; None: no file
 
 
 class Truth(NamedTuple):
@@ -78,8 +85,19 @@ class Dataset(NamedTuple):
     truth: Truth | None = None
 
 
+class ByDate(Protocol):
+    """Array read by slices of its first axis: numpy's own, a memmap, a file reader."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """The rows of a slice, a new or a read-only array."""
+
+
 def make_panel(
-    characteristics: np.ndarray,
+    characteristics: np.ndarray | ByDate,
     excess_returns: np.ndarray,
     universe: np.ndarray,
     *,
@@ -92,6 +110,10 @@ def make_panel(
     dtype: Any = np.float32,
 ) -> Panel:
     """Panel from dense arrays that are already aligned (row t as in the module).
+
+    The work goes by blocks of dates, in float64 within a block: memory is that of the
+    input, of the arrays kept, and of a few blocks. What is given as `ByDate` need never
+    be in memory as a whole; rows are asked for once or twice, in order.
 
     Args:
       characteristics: (T, N, P) known at t, raw units. NaN = missing: the asset takes
@@ -111,7 +133,7 @@ def make_panel(
       DataError: shapes disagree, a value is infinite, risk_free or macro is missing, or
         a period has no universe.
     """
-    periods, slots, _ = characteristics.shape
+    periods, slots, width = characteristics.shape
     universe = np.asarray(universe, bool)
     for name, array in {"excess_returns": excess_returns, "universe": universe}.items():
         if array.shape != (periods, slots):
@@ -119,14 +141,7 @@ def make_panel(
                 f"{name} has shape {array.shape}, characteristics imply "
                 f"{(periods, slots)}: bring both to (periods, assets)."
             )
-    arrays = {"characteristics": characteristics, "excess_returns": excess_returns}
-    for name, array in arrays.items():
-        where = np.argwhere(np.isinf(array))
-        if where.size:
-            raise DataError(
-                f"{name} is infinite at index {tuple(int(i) for i in where[0])}: "
-                "replace it by NaN (missing) or a number."
-            )
+    _refuse_infinite("excess_returns", excess_returns)
     for name, known in {"risk_free": risk_free, "macro": macro}.items():
         if known is not None and not np.isfinite(known).all():
             row = int(np.argwhere(~np.isfinite(known))[0][0])
@@ -144,15 +159,26 @@ def make_panel(
         asset = np.broadcast_to(np.arange(slots, dtype=np.int32), (periods, slots))
     observed = ~np.isnan(excess_returns)
     returns = np.where(observed, excess_returns, 0.0)
-    scaled = rank_scale(characteristics, universe, ranks=scale)
-    managed = managed_portfolios(scaled, returns, universe & observed)
+    kept = _aligned_zeros((periods, slots, width), dtype)
+    managed = HostManagedPortfolios(
+        np.zeros((periods, width + 1)), np.zeros(periods, bool), np.zeros(periods)
+    )
+    for rows in date_blocks(periods, slots * width):
+        block = np.asarray(characteristics[rows], np.float64)
+        _refuse_infinite("characteristics", block, first=rows.start)
+        scaled = rank_scale(block, universe[rows], ranks=scale)
+        kept[rows] = scaled
+        parts = managed_portfolios(scaled, returns[rows], (universe & observed)[rows])
+        for whole, part in zip(managed, parts, strict=True):
+            whole[rows] = part
 
     def keep(array: np.ndarray | None, columns: int) -> Array:
         array = np.zeros((periods, columns)) if array is None else array
         return jnp.asarray(np.nan_to_num(array), dtype)
 
     return Panel(
-        characteristics=jnp.asarray(scaled, dtype),
+        # Aligned for XLA, which on a CPU then takes the memory over, not a copy of it.
+        characteristics=jax.device_put(kept, may_alias=True),
         excess_returns=jnp.asarray(returns, dtype),
         universe=jnp.asarray(universe),
         observed=jnp.asarray(observed),
@@ -180,5 +206,26 @@ def fingerprint(panel: Panel) -> str:
             if leaf is not None:
                 array = np.asarray(leaf)
                 digest.update(f"{name}{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                flat = np.ascontiguousarray(array).reshape(-1)
+                digest.update(flat.view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _aligned_zeros(
+    shape: tuple[int, ...], dtype: Any, boundary: int = 64
+) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + boundary, np.uint8)
+    start = -buffer.ctypes.data % boundary
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def _refuse_infinite(name: str, array: np.ndarray, first: int = 0) -> None:
+    if not np.isinf(array).any():
+        return
+    where = [int(index) for index in np.argwhere(np.isinf(array))[0]]
+    where[0] += first
+    raise DataError(
+        f"{name} is infinite at index {tuple(where)}: replace it by NaN (missing) or a "
+        "number."
+    )

@@ -66,7 +66,10 @@ class FitConfig:
     memory_gb: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject values no fit can use."""
+        """Reject values no fit can use; a single number is a grid of one."""
+        for name in ("learning_rate", "l1", "dropout"):
+            if isinstance(getattr(self, name), int | float):
+                object.__setattr__(self, name, (getattr(self, name),))
         for name in (
             "seeds",
             "max_epochs",

@@ -48,6 +48,13 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame without its index, atomically."""
+    temporary = path.with_name(path.name + ".part")
+    frame.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+
+
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Write YAML in the order given, atomically."""
     temporary = path.with_name(path.name + ".part")
@@ -169,8 +176,6 @@ def provenance() -> dict[str, Any]:
             "count": jax.device_count(),
             "cores": os.cpu_count(),
         },
-        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None)
-        or "default",
     }
 
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxfin.data.frames import _slots, from_frame
+from jaxfin.data.frames import from_frame
 from jaxfin.data.packaged import french
 from jaxfin.data.panel import fingerprint
+from jaxfin.data.slots import lay_out
 from jaxfin.errors import ConfigError, DataError
 
 COLUMNS = {"date": "month", "asset": "permno"}
@@ -122,6 +123,7 @@ def test_size_rate_and_labels(frame):
     size = np.asarray(panel.size)
     assert size.sum() == pytest.approx(frame["me"].sum(), rel=1e-6)
     assert any("1 rows have no me" in note for note in dataset.notes)
+    assert any("rf of a row is subtracted" in note for note in dataset.notes)
 
 
 def test_without_a_rate_returns_are_used_as_they_are(frame):
@@ -159,7 +161,7 @@ def test_slots_hold_each_asset_for_its_life_and_are_as_few_as_can_be(lives):
     lives = [(first, first + length) for first, length in lives]
     row = np.concatenate([np.arange(first, last + 1) for first, last in lives])
     code = np.repeat(np.arange(len(lives)), [b - a + 1 for a, b in lives])
-    slot, held = _slots(row, code)
+    slot, held = lay_out(row, code)
     np.testing.assert_array_equal(held[row, slot], code)
     assert (held >= 0).sum() == row.size
     assert held.shape == (row.max() + 1, np.bincount(row).max())
@@ -253,8 +255,8 @@ def one_bad_date(frame):
         ({}, {"characteristics": []}, "no numeric characteristic beside month, permno"),
         ({}, {"characteristics": ["name"]}, "column 'name' has dtype.*to_numeric"),
         ({"month": one_bad_date}, {}, "row 5 has date 'soon' in column 'month'"),
-        ({"month": 201001}, {}, "numbers such as 201001, not dates.*%Y%m"),
-        ({"permno": None}, {}, "row 0 has no identifier in column 'permno'"),
+        ({"month": 5}, {}, "row 0 has date 5 in column 'month'.*199612"),
+        ({"permno": None}, {}, "row 0 .*has no identifier in column 'permno'"),
         ({"permno": 7}, {}, "asset 7 has two rows in the period ending 2010-"),
         ({"rf": np.nan}, {}, "column 'rf' has no value on 2010-01-31"),
     ],
@@ -284,3 +286,89 @@ def test_targets_are_named_once_and_never_inputs(frame):
         from_frame(
             frame, **COLUMNS, next_returns="ret", characteristics=["value", "ret"]
         )
+
+
+def test_delisting_returns_are_earned_by_the_decision_before():
+    """A drops to -60% in March and pays 0.5 of the rest; B has no other return then.
+
+    C's delisting return stands in its only other row; D stays.
+    """
+    rows = [
+        ("2000-01-31", "A", 0.10, np.nan),
+        ("2000-02-29", "A", 0.20, np.nan),
+        ("2000-03-31", "A", -0.60, -0.50),
+        ("2000-01-31", "B", 0.30, np.nan),
+        ("2000-02-29", "B", np.nan, -0.90),
+        ("2000-02-29", "C", 0.05, np.nan),
+        ("2000-03-31", "C", 0.00, 0.25),
+        *[(f"2000-0{m}-28", "D", 0.01 * m, np.nan) for m in (1, 2, 3)],
+    ]
+    frame = pd.DataFrame(rows, columns=["date", "asset", "ret", "dlret"])
+    frame["z"] = 1.0
+    dataset = from_frame(
+        frame, date="date", asset="asset", returns="ret", delisting="dlret"
+    )
+    assert dataset.labels.characteristics == ("z",)
+    held = {
+        (f"{date:%m}", asset): earned
+        for (date, asset), (earned, _) in long(dataset).items()
+    }
+    expected = {
+        ("01", "A"): 0.20,
+        ("02", "A"): (1 - 0.60) * (1 - 0.50) - 1,
+        ("01", "B"): -0.90,
+        ("02", "C"): 0.25,
+        ("01", "D"): 0.02,
+        ("02", "D"): 0.03,
+        ("03", "D"): np.nan,
+    }
+    # Nobody can hold an asset at the end of the period in which it leaves.
+    assert held.keys() == expected.keys()
+    for key, earned in expected.items():
+        np.testing.assert_allclose(held[key], earned, rtol=1e-6, err_msg=str(key))
+
+
+def test_a_period_with_nothing_but_delistings_has_no_universe():
+    frame = pd.DataFrame(
+        [("2000-01-31", 0.1, np.nan), ("2000-02-29", 0.1, -1.0)],
+        columns=["date", "ret", "dlret"],
+    ).assign(asset="A", z=1.0)
+    with pytest.raises(DataError, match="no asset is alive at the end of 2000-02-29"):
+        from_frame(frame, date="date", asset="asset", returns="ret", delisting="dlret")
+    with pytest.raises(ConfigError, match="delisting='dlret' needs returns="):
+        from_frame(
+            frame, date="date", asset="asset", next_returns="ret", delisting="dlret"
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.convert_dtypes(),
+        lambda f: f.convert_dtypes(dtype_backend="pyarrow"),
+        lambda f: f.assign(month=f["month"].dt.to_period("M")),
+        lambda f: f.assign(month=f["month"].dt.date),
+        lambda f: f.assign(month=f["month"].dt.tz_localize("US/Eastern")),
+        lambda f: f.assign(month=f["month"].dt.strftime("%Y%m").astype(float)),
+        lambda f: f.assign(permno=f["permno"].astype(float)),
+        lambda f: f.assign(permno=f["permno"].astype("category")),
+        lambda f: f.assign(growth=f["growth"].astype("category")),
+        lambda f: f.assign(value=f["value"].astype(object)),
+    ],
+)
+def test_storage_types_do_not_matter(frame, change):
+    expected = fingerprint(from_frame(frame, **RAW).panel)
+    assert fingerprint(from_frame(change(frame), **RAW).panel) == expected
+
+
+def test_identifiers_of_mixed_types_are_one_asset_if_spelt_alike(frame):
+    mixed = [str(i) if n % 2 else i for n, i in enumerate(frame["permno"])]
+    expected = from_frame(frame.assign(permno=frame["permno"].astype(str)), **RAW)
+    again = from_frame(frame.assign(permno=mixed), **RAW)
+    assert fingerprint(again.panel) == fingerprint(expected.panel)
+
+
+def test_nothing_observed_is_suspicious():
+    frame = pd.DataFrame({"d": ["2000-01-31"], "i": "A", "r": 0.1, "z": 1.0})
+    dataset = from_frame(frame, date="d", asset="i", returns="r")
+    assert any("warning: no return is observed" in note for note in dataset.notes)

@@ -2,6 +2,7 @@
 
 import doctest
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from jaxfin.data import transforms
 from jaxfin.data.transforms import managed_portfolios, next_period_returns, rank_scale
+from jaxfin.kernels import average_rank
 
 PERIODS, SLOTS, CHARACTERISTICS = 6, 9, 3
 
@@ -62,6 +64,24 @@ def test_rank_scale_properties(values, universe):
     np.testing.assert_allclose(scaled, pandas_ranks(values, universe), atol=1e-15)
     # Only the order matters.
     np.testing.assert_array_equal(rank_scale(np.exp(values), universe), scaled)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rank_scale_agrees_with_the_kernel_even_for_infinite_values(dtype):
+    """The ranks of the host are those that sorts take on the device."""
+    rng = np.random.default_rng(11)
+    values = rng.integers(-3, 4, (3, 40, 2)).astype(dtype)
+    values[rng.random(values.shape) < 0.1] = np.inf
+    values[rng.random(values.shape) < 0.1] = -np.inf
+    values[rng.random(values.shape) < 0.2] = np.nan
+    universe = rng.random((3, 40)) < 0.8
+    scaled = rank_scale(values, universe)
+    assert scaled.dtype == dtype
+    for t, p in np.ndindex(3, 2):
+        known = universe[t] & ~np.isnan(values[t, :, p])
+        rank = np.asarray(average_rank(jnp.asarray(values[t, :, p]), known), float)
+        expected = np.where(known, 2 * rank / (known.sum() + 1) - 1, 0)
+        np.testing.assert_array_equal(scaled[t, :, p], expected.astype(dtype))
 
 
 def test_unscaled_characteristics_keep_units_and_take_the_median():

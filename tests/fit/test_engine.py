@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import PERIODS, TRAIN, VALID, linear_network, scalars
+from conftest import METHODS, PERIODS, TRAIN, VALID, linear_network, scalars
 
 from jaxfin.errors import ConfigError
 from jaxfin.fit.engine import FitConfig, network_method
@@ -387,6 +387,35 @@ def test_phases_in_the_lane_runner_equal_each_lane_alone(panel, windows):
             pairs = zip(jax.tree.leaves(one), jax.tree.leaves(there), strict=True)
             for a, b in pairs:
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seqlat-head", "seqrat-causal-head"])
+def test_a_memory_head_is_trained_after_the_rest_and_alone(name, panel, windows):
+    """Betas and factors to the last bit those of the first phase's best epoch."""
+    network, splits = METHODS[name].network(), Windows(*(f[:2] for f in windows))
+    grid = lane_grid(PHASED, np.float64)
+
+    def fits_of(network):
+        *_, last = run_lanes(network, panel, splits, grid, PHASED, key=KEY)
+        return fitted_lanes(network, panel, splits, PHASED, last.state), last
+
+    whole, last = fits_of(network)
+    half, _ = fits_of(network._replace(phases=network.phases[:1]))
+    assert last.compilations == 2 and (last.state.phase == 1).all()
+    before, after = half.params["weights"], whole.params["weights"]
+    for part in ("beta", "factor"):
+        assert jax.tree.all(jax.tree.map(np.array_equal, before[part], after[part]))
+    for leaf in jax.tree.leaves(
+        jax.tree.map(np.not_equal, before["head"], after["head"])
+    ):
+        assert leaf.all()
+    history = np.asarray(whole.info.history)
+    assert history.shape == (2, 2, 2 * PHASED.max_epochs, 2)
+    np.testing.assert_array_equal(history[..., :6, :], half.info.history)
+    np.testing.assert_array_equal(whole.info.best_score, history[..., 6:, 1].min(-1))
+    # The first phase leaves the head as it is drawn, its readout's bias at zero.
+    assert not np.any(before["head"]["readout"]["bias"])
 
 
 def test_a_lane_that_diverges_in_the_first_phase_stays_out_of_the_second(panel, window):

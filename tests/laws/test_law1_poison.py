@@ -6,6 +6,9 @@ garbage where they were not, everything else of rows > t garbage. "device" write
 into the panel's arrays and flips its masks. Equality is equality of bits.
 """
 
+import inspect
+from typing import Literal, get_args, get_origin
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,17 +149,30 @@ def test_every_catalog_name_has_a_row_in_the_table():
     assert {row.model for row in METHODS.values()} == set(CATALOG)
 
 
+def choices(hint):
+    """Values of an option that can be listed."""
+    return (True, False) if hint is bool else get_args(hint)
+
+
 def test_every_option_value_that_changes_the_network_has_a_row():
+    """Models of one factory share its options: one row of any of them will do."""
+
+    def factory(model):
+        build = CATALOG[model].build
+        return getattr(build, "func", build)
+
     options = {
-        (row.model, key, value)
+        (factory(row.model), key, value)
         for row in METHODS.values()
         for key, value in row.options.items()
     }
-    assert {("cae", "depth", depth) for depth in range(4)} <= options
-    assert ("seqlat", "variant", "residual") in options
+    assert {(factory("cae"), "depth", depth) for depth in range(4)} <= options
     for model, entry in CATALOG.items():
-        if "batch_norm" in entry.options:
-            assert (model, "batch_norm", True) in options
+        keywords = inspect.signature(factory(model)).parameters
+        for name, hint in entry.options.items():
+            if get_origin(hint) is Literal or hint is bool:
+                for value in {*choices(hint)} - {keywords[name].default}:
+                    assert (factory(model), name, value) in options, f"{name}={value}"
 
 
 def test_poison_reaches_everything_it_should(panel, poison):

@@ -13,13 +13,20 @@ from jaxfin.data.panel import make_panel
 from jaxfin.fit.engine import FitConfig, network_method
 from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
 from jaxfin.forecasts import out_of_sample, select
-from jaxfin.models.factor import cae
+from jaxfin.methods.catalog import CATALOG
 from jaxfin.windows import longest, rolling_windows
 
 PERIODS, SHORTER = 60, 44
+CARRIED = {
+    "variant": "causal",
+    "head": "memory",
+    "lookback": 3,
+    "units": 3,
+    "hidden": (8,),
+}
 
 
-def forecasts_of(periods, expanding, hyper):
+def forecasts_of(periods, model, options, expanding, hyper):
     rng = np.random.default_rng(0)
     shape = (PERIODS, 16)
     raw = rng.standard_normal((*shape, 3))
@@ -34,7 +41,8 @@ def forecasts_of(periods, expanding, hyper):
     config = FitConfig(
         seeds=2, l1=(0.1,), max_epochs=4, batch_periods=9, chunk_epochs=2, **hyper
     )
-    network, grid = cae(factors=2, depth=1, dtype=np.float64), lane_grid(config, float)
+    network = CATALOG[model].build(factors=2, dtype=np.float64, **options)
+    grid = lane_grid(config, float)
     for update in run_lanes(
         network, panel, windows, grid, config, key=jax.random.key(3)
     ):
@@ -52,13 +60,18 @@ def forecasts_of(periods, expanding, hyper):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("expanding", "hyper"), [(False, {}), (True, {"dropout": (0.3,)})]
+    ("model", "options", "expanding", "hyper"),
+    [
+        ("cae", {"depth": 1}, False, {}),
+        ("cae", {"depth": 1}, True, {"dropout": (0.3,)}),
+        ("seqgat", CARRIED, False, {}),  # runs through every row there is
+    ],
 )
-def test_truncated_study_makes_the_same_forecasts(expanding, hyper):
+def test_truncated_study_makes_the_same_forecasts(model, options, expanding, hyper):
     with jax.enable_x64(True):
         assert jnp.zeros(()).dtype == jnp.float64
-        whole = forecasts_of(PERIODS, expanding, hyper)
-        short = forecasts_of(SHORTER, expanding, hyper)
+        whole = forecasts_of(PERIODS, model, options, expanding, hyper)
+        short = forecasts_of(SHORTER, model, options, expanding, hyper)
     rows = len(short.rows)
     assert rows > 10 and (whole.rows[:rows] == short.rows).all()
     np.testing.assert_allclose(

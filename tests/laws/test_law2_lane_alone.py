@@ -115,7 +115,9 @@ def test_lane_among_others_equals_the_fit_alone(method_name, fits, panel, window
     assert len(np.unique(scores)) == scores.size  # no two lanes are the same fit
 
 
-@pytest.mark.parametrize("method_name", ["seqlat-window", "cae-batch-norm"])
+@pytest.mark.parametrize(
+    "method_name", ["seqlat-window", "seqlat-causal", "cae-batch-norm"]
+)
 def test_float32_inference_of_many_lanes_equals_each_alone(
     method_name, fits, panel32, windows
 ):

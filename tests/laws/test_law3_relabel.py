@@ -50,6 +50,14 @@ def with_empty_slots(arrays):
     return wider, kept
 
 
+@pytest.fixture
+def method_name(method_name):
+    """Rows of the table to which slots are labels."""
+    if METHODS[method_name].ordered_slots:
+        pytest.skip("reads returns as a vector with a weight a slot: a balanced panel")
+    return method_name
+
+
 @pytest.fixture(scope="module")
 def order():
     return np.random.default_rng(2).permutation(SLOTS)
@@ -132,3 +140,7 @@ def test_adding_slots_nobody_may_hold_changes_no_fit(
 
 def test_the_table_knows_which_rows_draw_noise():
     assert [name for name, row in METHODS.items() if row.hyper] == ["seqlat-dropout"]
+
+
+def test_the_table_knows_to_which_rows_slots_are_no_labels():
+    assert [n for n, row in METHODS.items() if row.ordered_slots] == ["seqlat-r"]

@@ -22,7 +22,8 @@ STREET = (
     ("portfolio",),
     ("evaluate",),
     ("report",),
-    ("config", "checkpoint"),
+    ("config", "checkpoint", "interrupts"),
+    ("sample", "training"),
     ("study",),
 )
 POSITION = {room: place for place, rooms in enumerate(STREET) for room in rooms}

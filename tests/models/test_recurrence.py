@@ -1,25 +1,31 @@
-"""Recurrence, attention, dropout and batch norm against slow numpy and flax.linen.
+"""Recurrence, attention, decoders and dropout against slow numpy and flax.linen.
 
 Factor networks are checked as whole modules against equations 5-13 of paper 001
-written out in numpy for one month at a time; losses with their gradients against
-numpy and against finite differences. Float64, K = 2.
+written out in numpy for one month at a time. Float64, K = 2.
 """
-
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
-from conftest import METHODS
 from flax import linen
-from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxfin.models import factor
-from jaxfin.models.nets import LinearFactors, SequenceFactors
-from jaxfin.models.recurrence import LSTMWeights, dropout, lstm
+from jaxfin.models.nets import (
+    CarriedFactors,
+    LinearFactors,
+    MemoryHead,
+    SequenceFactors,
+)
+from jaxfin.models.recurrence import (
+    CELLS,
+    CellWeights,
+    causal_decoder,
+    dropout,
+    recurrence,
+)
 
 M, L, D, UNITS, K = 5, 6, 4, 3, 2
 pytestmark = pytest.mark.usefixtures("x64")
@@ -36,55 +42,8 @@ MASKS = {
         ]
     ),
 }
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def slow_cell(x, h, c, weights):
-    """i, f, o = sigmoid, g = tanh of W x + U h + b; c' = f c + i g; h' = o tanh c'."""
-    d = len(h)
-    gates = x @ weights["input_kernel"] + h @ weights["recurrent_kernel"]
-    gates = gates + weights["bias"]
-    i, f, g, o = (gates[j * d : (j + 1) * d] for j in range(4))
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
-
-
-def slow_encoder(inputs, available, weights):
-    """States h_1 .. h_L and the last (h, c); a missing step changes nothing."""
-    d = weights["recurrent_kernel"].shape[0]
-    h, c, states = np.zeros(d), np.zeros(d), []
-    for x, there in zip(inputs, available, strict=True):
-        if there:
-            h, c = slow_cell(x, h, c, weights)
-        states.append(h)
-    return states, h, c
-
-
-def slow_context(query, states, available, kernel):
-    """C = sum_l alpha_l h_l, alpha = softmax over the steps available of q'W h_l."""
-    scores = [query @ kernel @ h for h in states]
-    shares = [np.exp(s) if a else 0.0 for s, a in zip(scores, available, strict=True)]
-    if not sum(shares):
-        return np.zeros_like(query)
-    return sum(s * h for s, h in zip(shares, states, strict=True)) / sum(shares)
-
-
-def slow_sequence_factors(params, inputs, available):
-    """One month: decoding starts at the encoder's end, C_{i-1} is by h'_{i-1}."""
-    states, h, c = slow_encoder(inputs, available, params["encoder"])
-    decoded = []
-    for _ in states:
-        context = slow_context(h, states, available, params["attention_kernel"])
-        h, c = slow_cell(context, h, c, params["decoder"])
-        decoded.append(h)
-    readout = params["readout"]
-    f = np.concatenate(decoded) @ readout["kernel"] + readout["bias"]
-    if "skip_kernel" in params:
-        f = f + inputs[-1] @ params["skip_kernel"]
-    return f
+EVERY_CELL = pytest.mark.parametrize("kind", CELLS)
+EVERY_ACTIVATION = pytest.mark.parametrize("activation", oracles.ACTIVATIONS)
 
 
 def randomised(tree, seed=0, scale=0.7):
@@ -97,50 +56,184 @@ def numpy_tree(tree):
     return jax.tree.map(np.asarray, tree)
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("residual", [False, True])
-def test_sequence_factors_match_the_equations(mask, residual):
+def initial(module, *arguments):
+    """Random weights of a module in place of its initial ones."""
+    return randomised(module.init(jax.random.key(0), *arguments)["params"])
+
+
+def applied(module, params, *arguments):
+    return jax.jit(module.apply)({"params": params}, *arguments)
+
+
+@EVERY_CELL
+@pytest.mark.parametrize(
+    ("activation", "residual", "damping"),
+    [("tanh", False, 1.0), ("tanh", True, 3.0), ("identity", False, 3.0)],
+)
+def test_sequence_factors_match_the_equations(kind, activation, residual, damping):
+    """Complete and ragged lookbacks; what the skip reads is not damped."""
     rng = np.random.default_rng(1)
-    inputs, available = rng.normal(size=(M, L, D)), MASKS[mask]
-    module = SequenceFactors(K, UNITS, residual, jnp.float64)
-    variables = module.init(jax.random.key(0), inputs, available)
-    params = randomised(variables["params"])
-    factors = jax.jit(module.apply)({"params": params}, inputs, available)
+    inputs = rng.normal(size=(2 * M, L, D))
+    available = np.concatenate(list(MASKS.values()))
+    cell, squash = CELLS[kind](activation), oracles.ACTIVATIONS[activation]
+    module = SequenceFactors(K, UNITS, cell, residual, jnp.float64, damping)
+    params = initial(module, inputs, available)
+    assert ("skip_kernel" in params) == residual
+    factors = applied(module, params, inputs, available)
     slow = [
-        slow_sequence_factors(numpy_tree(params), x, there)
+        oracles.sequence_factors(kind, numpy_tree(params), x, there, squash, damping)
         for x, there in zip(inputs, available, strict=True)
     ]
-    assert factors.shape == (M, K)
-    np.testing.assert_allclose(factors, slow, rtol=1e-12, atol=1e-13)
+    assert factors.shape == (2 * M, K)
+    np.testing.assert_allclose(factors, slow, rtol=1e-11, atol=1e-12)
+
+
+@EVERY_CELL
+@EVERY_ACTIVATION
+def test_carried_factors_match_the_equations(kind, activation):
+    rng = np.random.default_rng(10)
+    inputs = rng.normal(size=(2 * M, L, D))
+    available = np.concatenate(list(MASKS.values()))
+    cell, squash = CELLS[kind](activation), oracles.ACTIVATIONS[activation]
+    module = CarriedFactors(K, UNITS, cell, jnp.float64, 1.5)
+    params = initial(module, inputs[0], available[0])
+    assert params["readout"]["kernel"].shape == (UNITS, K)  # shared by all t
+    params["attention_decay"] = jnp.asarray(-0.4)  # its size is what counts
+    every = jax.jit(jax.vmap(module.apply, (None, 0, 0)))
+    factors = every({"params": params}, inputs, available)
+    slow = [
+        oracles.carried_factors(kind, numpy_tree(params), x, there, squash, 1.5)
+        for x, there in zip(inputs, available, strict=True)
+    ]
+    assert factors.shape == (2 * M, L, K)
+    np.testing.assert_allclose(factors, slow, rtol=1e-11, atol=1e-12)
+
+
+@EVERY_CELL
+def test_carried_factors_keep_their_state_over_missing_steps(kind):
+    """As if those steps were not there, but for the age of what came before them."""
+    rng = np.random.default_rng(11)
+    series, available = rng.normal(size=(L, D)), MASKS["ragged"][3]
+    module = CarriedFactors(K, UNITS, CELLS[kind](), jnp.float64)
+    params = initial(module, series, available)
+    params["attention_decay"] = jnp.zeros(())
+    factors = np.array(applied(module, params, series, available))
+    short = applied(module, params, series[available], np.ones(4, bool))
+    np.testing.assert_allclose(factors[available], short, rtol=1e-12)
+    np.testing.assert_array_equal(factors[[1, 4]], factors[[0, 3]])
+
+
+def test_old_states_weigh_less_when_decay_is_large():
+    """A huge penalty leaves the last state there is; none at all leaves content."""
+    rng = np.random.default_rng(12)
+    states = jnp.asarray(rng.normal(size=(L, M, UNITS)))
+    mask = jnp.asarray(MASKS["ragged"].T)
+    weights = example_weights("rnn", UNITS)
+    passing = weights._replace(
+        input_kernel=jnp.eye(UNITS), recurrent_kernel=jnp.zeros((UNITS, UNITS))
+    )
+    passing = passing._replace(bias=jnp.zeros(UNITS))
+    kernel = jnp.zeros((UNITS, UNITS))
+
+    def contexts(decay):
+        cell = CELLS["rnn"]("identity")
+        return np.array(
+            causal_decoder(cell, passing, kernel, jnp.asarray(decay), states, mask)
+        )
+
+    young, flat = contexts(1e4), contexts(0.0)
+    for m, there in enumerate(MASKS["ragged"]):
+        for t in np.flatnonzero(there):
+            np.testing.assert_allclose(young[t, m], states[t, m], rtol=1e-12)
+            past = [s for s in range(t + 1) if there[s]]
+            np.testing.assert_allclose(
+                flat[t, m], np.mean(states[np.array(past), m], axis=0), rtol=1e-12
+            )
+
+
+def test_decoder_step_reads_no_later_state_in_values_or_slopes():
+    """NaN in states of steps after t leaves step t and its gradient as they were."""
+    rng = np.random.default_rng(13)
+    states = jnp.asarray(rng.normal(size=(L, M, UNITS)))
+    mask = jnp.asarray(MASKS["ragged"].T)
+    weights, kernel = (
+        example_weights("gru", UNITS),
+        jnp.asarray(rng.normal(size=(3, 3))),
+    )
+    cell = CELLS["gru"]()
+
+    @jax.jit
+    def decoded(states):
+        return causal_decoder(cell, weights, kernel, jnp.asarray(0.3), states, mask)
+
+    @jax.jit
+    def slopes(states, weight):
+        return jax.grad(lambda s: jnp.sum(decoded(s) * weight[:, None, None]))(states)
+
+    clean = decoded(states)
+    for t in range(L - 1):
+        later = (jnp.arange(L) > t)[:, None, None]
+        dirty = decoded(jnp.where(later, jnp.nan, states))
+        np.testing.assert_array_equal(dirty[: t + 1], clean[: t + 1])
+        assert np.isnan(dirty[t + 1]).any()
+        slope = slopes(states, jnp.arange(L) == t)
+        assert not np.any(slope[t + 1 :]) and np.any(slope[: t + 1])
+
+
+@EVERY_CELL
+@EVERY_ACTIVATION
+def test_memory_head_matches_numpy(kind, activation):
+    rng = np.random.default_rng(14)
+    past = rng.normal(size=(2 * M, L, K))
+    available = np.concatenate(list(MASKS.values()))
+    cell, squash = CELLS[kind](activation), oracles.ACTIVATIONS[activation]
+    module = MemoryHead(K, UNITS, cell, jnp.float64)
+    params = initial(module, past, available)
+    slow = [
+        oracles.memory_head(kind, numpy_tree(params), x, there, squash)
+        for x, there in zip(past, available, strict=True)
+    ]
+    made = applied(module, params, past, available)
+    np.testing.assert_allclose(made, slow, rtol=1e-11, atol=1e-12)
 
 
 def test_readout_holds_every_decoder_state():
     """W_factor is K x d_h L, as in the paper."""
-    module = SequenceFactors(K, UNITS, False, jnp.float64)
+    module = SequenceFactors(K, UNITS, CELLS["lstm"](), False, jnp.float64)
     params = module.init(jax.random.key(0), np.ones((1, L, D)), MASKS["complete"][:1])
     assert params["params"]["readout"]["kernel"].shape == (UNITS * L, K)
 
 
-def test_missing_steps_are_skipped_whatever_they_hold():
+@EVERY_CELL
+def test_missing_steps_are_skipped_whatever_they_hold(kind):
     rng = np.random.default_rng(2)
     inputs, available = rng.normal(size=(M, L, D)), MASKS["ragged"]
-    module = SequenceFactors(K, UNITS, False, jnp.float64)
-    params = module.init(jax.random.key(0), inputs, available)
+    module = SequenceFactors(K, UNITS, CELLS[kind](), False, jnp.float64)
+    params = initial(module, inputs, available)
     junk = np.where(available[..., None], inputs, 1e3)
     apply = jax.jit(module.apply)
     np.testing.assert_array_equal(
-        apply(params, inputs, available), apply(params, junk, available)
+        apply({"params": params}, inputs, available),
+        apply({"params": params}, junk, available),
     )
 
 
-def test_gradient_is_finite_where_nothing_is_available():
+@EVERY_CELL
+@pytest.mark.parametrize("carried", [False, True])
+def test_gradient_is_finite_where_nothing_is_available(kind, carried):
     rng = np.random.default_rng(3)
-    inputs, available = rng.normal(size=(M, L, D)), np.zeros((M, L), bool)
-    module = SequenceFactors(K, UNITS, True, jnp.float64)
-    params = module.init(jax.random.key(0), inputs, available)
+    shape = (L,) if carried else (M, L)
+    inputs, available = rng.normal(size=(*shape, D)), np.zeros(shape, bool)
+    cell = CELLS[kind]()
+    module = (
+        CarriedFactors(K, UNITS, cell, jnp.float64)
+        if carried
+        else SequenceFactors(K, UNITS, cell, True, jnp.float64)
+    )
+    params = initial(module, inputs, available)
 
     def loss(params):
-        return jnp.sum(module.apply(params, inputs, available) ** 2)
+        return jnp.sum(module.apply({"params": params}, inputs, available) ** 2)
 
     for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
         assert np.isfinite(leaf).all()
@@ -150,8 +243,7 @@ def test_linear_factors_read_the_last_row_only():
     rng = np.random.default_rng(4)
     inputs = rng.normal(size=(M, L, D))
     module = LinearFactors(K, jnp.float64)
-    variables = module.init(jax.random.key(0), inputs, MASKS["complete"])
-    params = randomised(variables["params"])
+    params = initial(module, inputs, MASKS["complete"])
     (dense,) = numpy_tree(params).values()
     np.testing.assert_allclose(
         module.apply({"params": params}, inputs, MASKS["complete"]),
@@ -160,55 +252,151 @@ def test_linear_factors_read_the_last_row_only():
     )
 
 
+# Nesting: with linear cells that see the last row alone, what is left is a linear
+# factor network whose matrix goes through d_h units.
+
+
+def linear_factors(kernel, bias, lookback, mask):
+    """`LinearFactors` with weights given."""
+    module = LinearFactors(bias.size, jnp.float64)
+    params = module.init(jax.random.key(0), lookback, mask)["params"]
+    (dense,) = params
+    return module.apply(
+        {"params": {dense: {"kernel": kernel, "bias": bias}}}, lookback, mask
+    )
+
+
+def only_last(length):
+    mask = np.zeros((M, length), bool)
+    mask[:, -1] = True
+    return mask
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("units", [1, 2, 5])
+def test_seqrat_with_linear_cells_nests_linear_factors(units, length):
+    """d_h limits the rank of the matrix: attention sits on the only state there is."""
+    factors, rng = 3, np.random.default_rng(15)
+    lookback, mask = rng.normal(size=(M, length, D)), only_last(length)
+    cell = CELLS["rnn"]("identity")
+    module = SequenceFactors(factors, units, cell, False, jnp.float64)
+    params = initial(module, lookback, mask)
+    encoder, decoder, readout = (
+        numpy_tree(params[name]) for name in ("encoder", "decoder", "readout")
+    )
+    params["encoder"]["recurrent_kernel"] = jnp.zeros((units, units))
+    # h'_i = M_i h_L + m_i, with M_0 = I and h'_i = W C + U h'_{i-1} + b, C = h_L.
+    through, shift = np.eye(units), np.zeros(units)
+    matrix = np.zeros((units, factors))
+    bias = readout["bias"]
+    for part in np.split(readout["kernel"], length):
+        through = decoder["input_kernel"] + through @ decoder["recurrent_kernel"]
+        shift = shift @ decoder["recurrent_kernel"] + decoder["bias"]
+        matrix, bias = matrix + through @ part, bias + shift @ part
+    kernel = encoder["input_kernel"] @ matrix
+    bias = bias + encoder["bias"] @ matrix
+    assert np.linalg.matrix_rank(kernel) == min(factors, units)
+    np.testing.assert_allclose(
+        applied(module, params, lookback, mask),
+        linear_factors(kernel, bias, lookback, mask),
+        rtol=1e-11,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("units", [1, 5])
+def test_carried_seqrat_with_young_attention_nests_linear_factors(units):
+    """A huge penalty on age forces attention onto the last state."""
+    factors, rng = 3, np.random.default_rng(16)
+    series, mask = rng.normal(size=(L, D)), MASKS["complete"][0]
+    module = CarriedFactors(factors, units, CELLS["rnn"]("identity"), jnp.float64)
+    params = initial(module, series, mask)
+    for name in ("encoder", "decoder"):
+        params[name]["recurrent_kernel"] = jnp.zeros((units, units))
+    params["attention_decay"] = jnp.asarray(1e4)
+    encoder, decoder, readout = (
+        numpy_tree(params[name]) for name in ("encoder", "decoder", "readout")
+    )
+    matrix = decoder["input_kernel"] @ readout["kernel"]
+    kernel = encoder["input_kernel"] @ matrix
+    bias = encoder["bias"] @ matrix + oracles.dense(readout, decoder["bias"])
+    assert np.linalg.matrix_rank(kernel) == min(factors, units)
+    np.testing.assert_allclose(
+        applied(module, params, series, mask),
+        linear_factors(kernel, bias, series[:, None], mask[:, None]),
+        rtol=1e-11,
+        atol=1e-12,
+    )
+
+
 # The recurrence itself, (L, M, D) as in its docstring.
 
 
-def example_weights(seed=5):
+def example_weights(kind, width=D, seed=5):
     rng = np.random.default_rng(seed)
-    shapes = ((D, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,))
-    return LSTMWeights(*(jnp.asarray(rng.normal(size=shape)) for shape in shapes))
+    gates = CELLS[kind]().gates * UNITS
+    shapes = [(width, gates), (UNITS, gates), (gates,)]
+    if kind == "gru":
+        shapes.append((UNITS,))
+    return CellWeights(*(jnp.asarray(rng.normal(size=shape)) for shape in shapes))
 
 
-def flax_states(weights, inputs):
+def flax_states(kind, weights, inputs):
     """The same weights in flax.linen's cell: (L, M, d) states and the last carry."""
-    cell = linen.OptimizedLSTMCell(UNITS, param_dtype=jnp.float64)
-    params = {}
-    for j, gate in enumerate("ifgo"):
-        part = slice(j * UNITS, (j + 1) * UNITS)
-        params[f"i{gate}"] = {"kernel": weights.input_kernel[:, part]}
-        params[f"h{gate}"] = {
-            "kernel": weights.recurrent_kernel[:, part],
-            "bias": weights.bias[part],
-        }
+
+    def gate(kernel, j):
+        return {"kernel": kernel[:, j * UNITS : (j + 1) * UNITS]}
+
+    def bias(j):
+        return {"bias": weights.bias[j * UNITS : (j + 1) * UNITS]}
+
+    given, held = weights.input_kernel, weights.recurrent_kernel
     zeros = jnp.zeros((inputs.shape[1], UNITS))
-    carry, states = (zeros, zeros), []
+    if kind == "rnn":
+        cell, carry = linen.SimpleCell(UNITS, param_dtype=jnp.float64), zeros
+        params = {"i": gate(given, 0) | bias(0), "h": gate(held, 0)}
+    elif kind == "gru":
+        cell, carry = linen.GRUCell(UNITS, param_dtype=jnp.float64), zeros
+        params = {f"i{g}": gate(given, j) | bias(j) for j, g in enumerate("rzn")}
+        params |= {f"h{g}": gate(held, j) for j, g in enumerate("rzn")}
+        params["hn"]["bias"] = weights.candidate_bias
+    else:
+        cell = linen.OptimizedLSTMCell(UNITS, param_dtype=jnp.float64)
+        carry = (zeros, zeros)
+        params = {f"i{g}": gate(given, j) for j, g in enumerate("ifgo")}
+        params |= {f"h{g}": gate(held, j) | bias(j) for j, g in enumerate("ifgo")}
+    states = []
     for x in inputs:
         carry, h = cell.apply({"params": params}, carry, x)
         states.append(h)
-    return np.array(states), carry
+    return np.array(states), carry[::-1] if kind == "lstm" else (carry,)
 
 
-def test_lstm_matches_flax():
+@EVERY_CELL
+def test_recurrence_matches_flax(kind):
     inputs = jnp.asarray(np.random.default_rng(6).normal(size=(L, M, D)))
-    weights = example_weights()
-    states, (h, c) = lstm(weights, inputs, jnp.ones((L, M), bool))
-    expected, (flax_c, flax_h) = flax_states(weights, inputs)
-    for ours, theirs in ((states, expected), (h, flax_h), (c, flax_c)):
+    weights = example_weights(kind)
+    states, last = recurrence(CELLS[kind](), weights, inputs, jnp.ones((L, M), bool))
+    expected, carry = flax_states(kind, weights, inputs)
+    for ours, theirs in zip((states, *last), (expected, *carry), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-def test_lstm_with_missing_steps_matches_flax_on_the_steps_there():
+@EVERY_CELL
+def test_recurrence_with_missing_steps_matches_flax_on_the_steps_there(kind):
     inputs = np.random.default_rng(7).normal(size=(L, M, D))
-    weights, available = example_weights(), MASKS["ragged"]
-    states, (h, c) = lstm(weights, jnp.asarray(inputs), jnp.asarray(available.T))
+    weights, available = example_weights(kind), MASKS["ragged"]
+    states, last = recurrence(
+        CELLS[kind](), weights, jnp.asarray(inputs), jnp.asarray(available.T)
+    )
     for m, there in enumerate(available):
         if not there.any():
-            assert not np.any(states[:, m]) and not np.any(h[m]) and not np.any(c[m])
+            assert not np.any(states[:, m]) and not any(np.any(s[m]) for s in last)
             continue
-        expected, (flax_c, flax_h) = flax_states(weights, inputs[there, m][:, None])
+        expected, carry = flax_states(kind, weights, inputs[there, m][:, None])
         np.testing.assert_allclose(states[there, m], expected[:, 0], rtol=1e-12)
-        np.testing.assert_allclose(h[m], flax_h[0], rtol=1e-12)
-        np.testing.assert_allclose(c[m], flax_c[0], rtol=1e-12)
+        for ours, theirs in zip(last, carry, strict=True):
+            np.testing.assert_allclose(ours[m], theirs[0], rtol=1e-12)
 
 
 @settings(max_examples=20, deadline=None)
@@ -222,233 +410,3 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate(rate, seed):
     error = np.sqrt(rate * (1 - rate) / dropped.size)
     assert abs((dropped == 0).mean() - rate) <= 6 * error
     assert abs(dropped.mean() - 3) <= 6 * 3 * error / (1 - rate)
-
-
-# Losses of whole networks. Weights and statistics are random, rows contain "no row",
-# rows whose lookback starts before the panel and rows without any return.
-
-ROWS = np.array([2, -1, 7, 12, 10, 1, 30, 15, 22, 13])
-HYPER = {"l1": 0.3, "learning_rate": 0.01}
-NETWORKS = ["seqlat-window", "seqlat-residual", "seqlat-batch-norm", "cae-2"]
-
-
-class Case:
-    """A network of the table at random parameters, its loss and the data beneath."""
-
-    def __init__(self, name, panel):
-        self.network = METHODS[name].network()
-        self.inputs = self.network.prepare(panel)
-        self.panel = panel
-        self.hyper = HYPER | METHODS[name].hyper
-        params = self.network.init(jax.random.key(1), self.inputs, jnp.arange(4, 20))
-        moments = [
-            type(layer)(layer.mean + 0.3 * i + 0.1, layer.variance * (2 + i))
-            for i, layer in enumerate(params["statistics"]["beta"])
-        ]
-        self.statistics = {**params["statistics"], "beta": moments}
-        self.weights = randomised(params["weights"], scale=0.4)
-        (self.phase,) = self.network.phases
-        self._score = jax.jit(self.phase.score)
-
-    def loss(self, weights):
-        """Loss of ROWS and the statistics to carry on."""
-        params = {"weights": weights, "statistics": self.statistics}
-        key = jax.random.key(3)
-        return self.phase.loss(params, key, self.inputs, jnp.asarray(ROWS), self.hyper)
-
-    def value(self, weights):
-        return self.loss(weights)[0]
-
-    def score(self, rows=ROWS):
-        """Score of at most as many rows as in ROWS."""
-        params = {"weights": self.weights, "statistics": self.statistics}
-        padded = np.full(len(ROWS), -1)
-        padded[: len(rows)] = rows
-        return self._score(params, self.inputs, jnp.asarray(padded))
-
-
-def slow_factors(case, row):
-    """(K,) scaled factors of one row, from the panel itself."""
-    lookback = case.network.lookback
-    managed = case.panel.managed
-    scale = np.asarray(case.statistics["input_scale"])
-    inputs, available = [], []
-    for lag in range(row - lookback + 1, row + 1):
-        there = lag >= 0 and bool(managed.observed[lag])
-        inputs.append(np.asarray(managed.returns[lag]) / scale if there else 0 * scale)
-        available.append(there)
-    weights = numpy_tree(case.weights["factor"])
-    if "encoder" in weights:
-        return slow_sequence_factors(weights, np.array(inputs), available)
-    (dense,) = weights.values()
-    return inputs[-1] @ dense["kernel"] + dense["bias"]
-
-
-def slow_layers(weights):
-    """Kernels and biases of the beta network in order, the output layer last."""
-    kernels = {
-        path[:-1]: np.asarray(leaf)
-        for path, leaf in flatten_dict(weights).items()
-        if path[-1] == "kernel"
-    }
-    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(weights).items()}
-
-    def position(path):
-        number = re.search(r"\d+", path[-1])
-        return int(number[0]) if number else 1000
-
-    return [(kernels[p], flat[(*p, "bias")]) for p in sorted(kernels, key=position)]
-
-
-def slow_loss(case, rows, *, train):
-    """Loss of a network without noise, and new running moments, in plain numpy.
-
-    The cells that count are live, observed and in a row; batch norm standardises over
-    them in training and by its running moments in scoring.
-    """
-    panel = case.panel
-    mask = np.asarray(panel.universe & panel.observed)
-    z, y, f = [], [], []
-    for row in rows:
-        if row >= 0:
-            live = mask[row]
-            z.append(np.asarray(panel.characteristics[row])[live])
-            y.append(np.asarray(panel.excess_returns[row])[live])
-            f.append(np.tile(slow_factors(case, row), (live.sum(), 1)))
-    units, y, f = np.concatenate(z), np.concatenate(y), np.concatenate(f)
-    *hidden, (out, out_bias) = slow_layers(case.weights["beta"])
-    moments = []
-    for index, (kernel, bias) in enumerate(hidden):
-        units = units @ kernel + bias
-        if case.statistics["beta"]:
-            mean, variance = case.statistics["beta"][index]
-            if train:
-                batch = units.mean(axis=0), units.var(axis=0)
-                moments.append(
-                    [
-                        0.9 * np.asarray(old) + 0.1 * new
-                        for old, new in zip((mean, variance), batch, strict=True)
-                    ]
-                )
-                mean, variance = batch
-            affine = case.weights["beta"][f"affine_{index}"]
-            units = (units - mean) / np.sqrt(variance + 1e-5)
-            units = units * np.asarray(affine["scale"]) + np.asarray(affine["offset"])
-        units = np.maximum(units, 0)
-    fitted = np.sum((units @ out + out_bias) * f, axis=1)
-    error = np.mean((y / float(case.statistics["return_scale"]) - fitted) ** 2)
-    flat = flatten_dict(case.weights)
-    kernels = [np.asarray(a) for path, a in flat.items() if "kernel" in path[-1]]
-    entries = np.concatenate([kernel.ravel() for kernel in kernels])
-    penalty = case.hyper["l1"] * np.mean(np.abs(entries)) if train else 0.0
-    return error + penalty, moments
-
-
-@pytest.fixture(scope="module")
-def case(panel):
-    """Table name -> a `Case` on the ragged panel."""
-    made = {}
-
-    def of(name):
-        if name not in made:
-            made[name] = Case(name, panel)
-        return made[name]
-
-    return of
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_loss_and_score_match_numpy(name, case):
-    one = case(name)
-    value, statistics = jax.jit(one.loss)(one.weights)
-    slow, moments = slow_loss(one, ROWS, train=True)
-    np.testing.assert_allclose(value, slow, rtol=1e-12)
-    np.testing.assert_allclose(one.score(), slow_loss(one, ROWS, train=False)[0])
-    assert len(statistics["beta"]) == len(moments)
-    for layer, expected in zip(statistics["beta"], moments, strict=True):
-        for moment, by_hand in zip(layer, expected, strict=True):
-            np.testing.assert_allclose(moment, by_hand, rtol=1e-12)
-
-
-def test_score_of_a_row_does_not_depend_on_the_rows_with_it(case):
-    """Inference batch norm: the pooled score is the mean of single rows, by count."""
-    one = case("seqlat-batch-norm")
-    count = np.asarray(one.panel.universe & one.panel.observed).sum(axis=1)
-    rows = ROWS[(ROWS >= 4) & (count[ROWS] > 0)]
-    single = [float(one.score(np.array([row]))) for row in rows]
-    pooled = np.average(single, weights=count[rows])
-    np.testing.assert_allclose(one.score(rows), pooled, rtol=1e-12)
-    # There is nothing to score in a row without any return: no best, not a perfect one.
-    assert count[10] == 0 and 10 in ROWS
-    assert np.isnan(one.score(np.array([10])))
-
-
-def directional(value, weights, direction, step):
-    """Central difference of value along a direction, fourth order."""
-
-    def at(multiple):
-        moved = jax.tree.map(lambda w, d: w + multiple * step * d, weights, direction)
-        return float(value(moved))
-
-    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
-
-
-@pytest.mark.parametrize(
-    ("name", "observations"),
-    [
-        ("seqlat-dropout", 60),  # blocks of two periods, the last one padded
-        ("seqlat-batch-norm", None),
-        ("cae-2", 60),
-    ],
-)
-def test_gradient_matches_finite_differences(name, observations, panel, monkeypatch):
-    if observations is not None:
-        monkeypatch.setattr(factor, "BLOCK_OBSERVATIONS", observations)
-        assert factor.block_count(len(ROWS), panel.universe.shape[1]) == 5
-    one = Case(name, panel)
-    value = jax.jit(one.value)
-    reported, gradient = jax.jit(jax.value_and_grad(one.value))(one.weights)
-    np.testing.assert_allclose(reported, value(one.weights), rtol=1e-13)
-    flat, slopes = flatten_dict(one.weights), flatten_dict(gradient)
-    rng = np.random.default_rng(8)
-    zero = {path: jnp.zeros_like(leaf) for path, leaf in flat.items()}
-    for path, leaf in flat.items():
-        along = jnp.asarray(rng.normal(size=leaf.shape))
-        direction = unflatten_dict({**zero, path: along})
-        numeric = directional(value, one.weights, direction, 1e-6)
-        exact = float(jnp.vdot(slopes[path], along))
-        # Every weight matters, but for a bias that batch norm takes out again.
-        centred = "batch-norm" in name and path[-2:-1] != ("output",)
-        assert abs(exact) > 1e-7 or (centred and path[-1] == "bias"), path
-        np.testing.assert_allclose(exact, numeric, rtol=1e-5, atol=1e-8, err_msg=path)
-
-
-@pytest.mark.parametrize("name", ["seqlat-residual", "cae-2"])
-def test_blocks_give_the_gradient_of_the_plain_sum(name, panel, monkeypatch):
-    def at(observations):
-        monkeypatch.setattr(factor, "BLOCK_OBSERVATIONS", observations)
-        one = Case(name, panel)
-        return jax.jit(jax.value_and_grad(one.value))(one.weights)
-
-    whole, blocks = at(10**9), at(60)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(blocks), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-14)
-
-
-def test_dropout_acts_in_the_loss_and_not_in_the_score(panel):
-    one = Case("seqlat-dropout", panel)
-    value = jax.jit(
-        lambda key, rate: one.phase.loss(
-            {"weights": one.weights, "statistics": one.statistics},
-            key,
-            one.inputs,
-            jnp.asarray(ROWS),
-            {**HYPER, "dropout": rate},
-        )[0]
-    )
-    keys = jax.random.split(jax.random.key(0), 3)
-    quiet = slow_loss(one, ROWS, train=True)[0]
-    np.testing.assert_allclose(value(keys[0], 0.0), quiet, rtol=1e-12)
-    assert len({float(value(key, 0.3)) for key in keys}) == 3
-    assert float(value(keys[0], 0.3)) == float(value(keys[0], 0.3))
-    np.testing.assert_allclose(one.score(), slow_loss(one, ROWS, train=False)[0])

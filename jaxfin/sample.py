@@ -1,0 +1,72 @@
+"""Windows of a study on its data, and what must be known about the sample."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxfin.config import StudyConfig
+from jaxfin.data.panel import Dataset
+from jaxfin.errors import ConfigError
+from jaxfin.models.network import Network
+from jaxfin.windows import Windows, rolling_windows
+
+
+def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
+    """The study's windows on its data."""
+    periods = len(dataset.labels.dates)
+    return rolling_windows(periods, **dataclasses.asdict(config.windows))
+
+
+def sample_notes(
+    config: StudyConfig,
+    dataset: Dataset,
+    windows: Windows,
+    network: Network,
+) -> list[str]:
+    """What a reader of the results must know about the sample.
+
+    Raises:
+      ConfigError: the network, the sorts or the lookback do not fit the sample.
+    """
+    labels, panel = dataset.labels, dataset.panel
+    if network.check is not None:
+        network.check(panel)
+    quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]
+    if quantiles is not None and quantiles > int(live.sum()):
+        raise ConfigError(
+            f"portfolio.quantiles={quantiles}: the first test decision has "
+            f"{int(live.sum())} assets, ask for fewer buckets."
+        )
+    first, last = int(windows.test_start[0]), int(windows.test_stop[-1]) - 1
+    notes = [
+        f"{dataset.name}: {len(labels.dates)} periods "
+        f"{labels.dates[0]:%Y-%m} to {labels.dates[-1]:%Y-%m}, "
+        f"{len(labels.assets)} assets, {len(labels.characteristics)} characteristics",
+        f"{len(windows.train_start)} windows, decisions {labels.dates[first]:%Y-%m} to "
+        f"{labels.dates[last]:%Y-%m}",
+    ]
+    if not np.asarray(panel.universe & panel.observed)[last].any():
+        notes.append("the last decision has no return yet: it is forecast, not scored")
+    condition = np.asarray(panel.managed.condition)[np.asarray(panel.managed.observed)]
+    singular = np.isinf(condition).mean()
+    notes.append(
+        f"managed portfolios: median condition number of Z'Z {np.median(condition):.3g}"
+        + (f", singular in {singular:.1%} of periods" if singular else "")
+    )
+    lost = network.lookback - 1 - int(windows.train_start[0])
+    if lost > 0:
+        notes.append(
+            f"a lookback of {network.lookback} periods cannot reach behind the panel: "
+            f"its first {lost} periods are not used for training"
+        )
+        left = int(windows.train_stop[0]) - (network.lookback - 1)
+        if left < 1:
+            raise ConfigError(
+                f"model.lookback={network.lookback} leaves no training period in the "
+                f"first window: set windows.train above {network.lookback - 1}."
+            )
+    if not labels.risk_free_known:
+        notes.append("the risk-free rate is unknown and taken as zero: returns are raw")
+    return notes

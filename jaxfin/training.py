@@ -1,0 +1,135 @@
+"""All lanes of a study, trained with checkpoints and progress, and selected."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxfin.checkpoint import Checkpoints
+from jaxfin.config import StudyConfig
+from jaxfin.data.panel import Dataset
+from jaxfin.errors import Interrupted
+from jaxfin.fit.engine import Lane, fit_info
+from jaxfin.fit.lanes import LaneGrid, empty_state, run_lanes
+from jaxfin.fit.method import ACTIVE, DIVERGED
+from jaxfin.forecasts import Selection, select
+from jaxfin.interrupts import deferred_interrupts
+from jaxfin.models.network import Network
+from jaxfin.report.progress import Progress
+from jaxfin.windows import Windows
+
+logger = logging.getLogger("jaxfin")
+
+
+def train(
+    config: StudyConfig,
+    network: Network,
+    dataset: Dataset,
+    windows: Windows,
+    grid: LaneGrid,
+    folder: Path | None,
+    progress: Progress,
+    console: Console,
+    seconds: dict[str, float],
+    resume: bool,
+    checkpoint_seconds: float,
+) -> tuple[Lane, Selection]:
+    """Train all lanes with checkpoints, and select on validation.
+
+    Args:
+      config, network, dataset, windows, grid: the study.
+      folder: with the checkpoints; None keeps none.
+      progress, console: of the study.
+      seconds: gets the keys "compile" and "fit".
+      resume: say so if there is nothing to go on from.
+      checkpoint_seconds: least time between two checkpoints.
+
+    Raises:
+      Interrupted: on SIGINT or SIGTERM, after the state was saved.
+    """
+    panel = dataset.panel
+    total = len(np.asarray(windows.train_start))
+    lanes = total * grid.lanes
+    checkpoints, state, step = None, None, 0
+    lanes_before, windows_before = 0, 0
+    if folder is not None:
+        checkpoints = Checkpoints(folder / "checkpoints")
+        for notice in checkpoints.notices:
+            logger.warning(notice)
+            console.print(notice)
+        like = empty_state(network, panel, windows, grid, config.fit)
+        saved = checkpoints.load_latest(like)
+        if saved is not None:
+            step, state = saved
+            finished = np.asarray(state.status) != ACTIVE
+            lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
+            logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
+            console.print(f"resumed: {lanes_before} of {lanes} lanes were done")
+        elif resume:
+            console.print("nothing to resume: no finished checkpoint, starting afresh")
+    progress.fit(lanes_before, lanes, windows_before, total)
+    seconds |= {"compile": 0.0, "fit": 0.0}
+    last_save, compilations = -checkpoint_seconds, 0
+    updates = run_lanes(
+        network,
+        panel,
+        windows,
+        grid,
+        config.fit,
+        key=jax.random.key(config.seed),
+        state=state,
+    )
+    try:
+        with deferred_interrupts(console.print) as stop_if_interrupted:
+            for update in updates:
+                state = update.state
+                seconds |= {
+                    "compile": update.compile_seconds,
+                    "fit": update.fit_seconds,
+                }
+                progress.fit(
+                    update.lanes_done,
+                    lanes,
+                    update.windows_done,
+                    total,
+                    fit_seconds=update.fit_seconds,
+                )
+                if update.compilations > compilations:
+                    compilations = update.compilations
+                    logger.info(
+                        "program %d compiled, %.1f s so far; %d lanes done",
+                        compilations,
+                        update.compile_seconds,
+                        update.lanes_done,
+                    )
+                elapsed = time.perf_counter() - last_save
+                if checkpoints and elapsed > checkpoint_seconds:
+                    step += 1
+                    checkpoints.save(step, state)
+                    last_save = time.perf_counter()
+                try:
+                    stop_if_interrupted()
+                except Interrupted:
+                    if checkpoints:
+                        step += 1
+                        checkpoints.save(step, state)
+                    raise
+        assert state is not None
+        if checkpoints and compilations:
+            checkpoints.save(step + 1, state)
+    finally:
+        if checkpoints:
+            checkpoints.close()
+    selection = select(fit_info(state), grid)
+    diverged = int((np.asarray(state.status) == DIVERGED).sum())
+    logger.info("%d of %d lanes diverged", diverged, lanes)
+    for window in np.flatnonzero(selection.point < 0):
+        message = f"window {window}: every lane diverged, it has no forecast"
+        logger.warning(message)
+        console.print(message)
+    return state, selection
