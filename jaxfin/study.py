@@ -146,7 +146,7 @@ def _run(
             grid,
             folder,
             progress,
-            console,
+            console.print,
             seconds,
             resume,
             checkpoint_seconds,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from jaxfin.checkpoint import Checkpoints
 from jaxfin.config import StudyConfig
@@ -34,7 +34,7 @@ def train(
     grid: LaneGrid,
     folder: Path | None,
     progress: Progress,
-    console: Console,
+    say: Callable[[str], None],
     seconds: dict[str, float],
     resume: bool,
     checkpoint_seconds: float,
@@ -44,7 +44,7 @@ def train(
     Args:
       config, network, dataset, windows, grid: the study.
       folder: with the checkpoints; None keeps none.
-      progress, console: of the study.
+      progress: of the study. say: prints a line.
       seconds: gets the keys "compile" and "fit".
       resume: say so if there is nothing to go on from.
       checkpoint_seconds: least time between two checkpoints.
@@ -61,7 +61,7 @@ def train(
         checkpoints = Checkpoints(folder / "checkpoints")
         for notice in checkpoints.notices:
             logger.warning(notice)
-            console.print(notice)
+            say(notice)
         like = empty_state(network, panel, windows, grid, config.fit)
         saved = checkpoints.load_latest(like)
         if saved is not None:
@@ -69,9 +69,9 @@ def train(
             finished = np.asarray(state.status) != ACTIVE
             lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
             logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
-            console.print(f"resumed: {lanes_before} of {lanes} lanes were done")
+            say(f"resumed: {lanes_before} of {lanes} lanes were done")
         elif resume:
-            console.print("nothing to resume: no finished checkpoint, starting afresh")
+            say("nothing to resume: no finished checkpoint, starting afresh")
     progress.fit(lanes_before, lanes, windows_before, total)
     seconds |= {"compile": 0.0, "fit": 0.0}
     last_save, compilations = -checkpoint_seconds, 0
@@ -85,7 +85,7 @@ def train(
         state=state,
     )
     try:
-        with deferred_interrupts(console.print) as stop_if_interrupted:
+        with deferred_interrupts(say) as stop_if_interrupted:
             for update in updates:
                 state = update.state
                 seconds |= {
@@ -131,5 +131,5 @@ def train(
     for window in np.flatnonzero(selection.point < 0):
         message = f"window {window}: every lane diverged, it has no forecast"
         logger.warning(message)
-        console.print(message)
+        say(message)
     return state, selection

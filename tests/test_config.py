@@ -35,6 +35,7 @@ EVERYTHING = StudyConfig(
         memory_gb=1.5,
     ),
     portfolio=PortfolioConfig(quantiles=4, cost=0.001),
+    precision="fast",
     seed=9,
 )
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from jaxfin import study
+from jaxfin import training
 from jaxfin.config import StudyConfig
 from jaxfin.data.simulate import simulate
 from jaxfin.errors import ConfigError, DataError, ResumeError, WindowError
@@ -294,12 +294,17 @@ def test_a_killed_study_resumes_to_the_same_numbers(
         yield from itertools.islice(run_lanes(*arguments, **options), after)
         raise KilledError
 
-    run_lanes = study.run_lanes
+    run_lanes = training.run_lanes
     with monkeypatch.context() as patch:
-        patch.setattr(study, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(study, "run_lanes", dying)
+        patch.setattr(training, "run_lanes", dying)
         with pytest.raises(KilledError):
-            run_study(CONFIG, dataset, directory=tmp_path, quiet=True)
+            run_study(
+                CONFIG,
+                dataset,
+                directory=tmp_path,
+                quiet=True,
+                checkpoint_seconds=-1.0,
+            )
     with pytest.raises(DataError, match="no finished run"):
         load_study(tmp_path)
     again = run_study(CONFIG, dataset, directory=tmp_path, resume=True, quiet=True)

@@ -69,10 +69,11 @@ class PanelLabels(NamedTuple):
 class Truth(NamedTuple):
     """What a simulator knows and no method may see: arrays aligned with the panel."""
 
-    expected: np.ndarray  # (T, N) E[r | everything known at t, true parameters]
+    expected: np.ndarray  # (T, N) E[r | everything at t, true parameters and states]
     systematic: np.ndarray  # (T, N) beta_t' f_{t+1} with the true factors
     betas: np.ndarray  # (T, N, K)
     factors: np.ndarray  # (T, K)
+    filtered: np.ndarray | None = None  # (T, N) E[r | true betas, factors before t]
 
 
 class Dataset(NamedTuple):

@@ -1,21 +1,16 @@
-"""Panels with known truth: the factor designs of Gu, Kelly and Xiu (2021), a null."""
+"""Panels with known truth: assets that come and go, and one of several designs."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
-from jaxfin.data.panel import Dataset, Panel, PanelLabels, Truth, make_panel
+from jaxfin.data.designs import Design, draw
+from jaxfin.data.panel import Dataset, PanelLabels, Truth, make_panel
 from jaxfin.data.transforms import rank_scale
 from jaxfin.errors import ConfigError, nearest
-
-Design = Literal["gkx2021a", "gkx2021b", "gkx2021null"]
-
-_FACTOR_MEAN = 0.03
-_FACTOR_SD = np.hypot(0.1, 0.01)  # latent x with sd .1 plus its error with sd .01
-_NOISE = 0.1  # times a raw t with 5 degrees of freedom, whose sd is sqrt(5/3)
 
 
 class _Life(NamedTuple):
@@ -35,16 +30,17 @@ def simulate(
     exit_rate: float = 0.01,
     vacancy: float = 12.0,
     missing: float = 0.02,
+    persistence: float = 0.9,
+    innovation: float = 0.03,
 ) -> Dataset:
-    """Panel drawn from r_{i,t+1} = beta(c_{i,t})' f_{t+1} + e_{i,t+1}, with the truth.
+    """Panel drawn from r_{i,t+1} = g_{i,t} + beta_{i,t}'f_{t+1} + e_{i,t+1}.
 
     c_{ij,t}: x_t = rho_j x_{t-1} + sqrt(1 - rho_j^2) N(0, 1), rho_j ~ U[.9, 1], started
-      from N(0, 1) when an asset enters, then rank-scaled over the universe of t
-    f_{t+1} = mu + N(0, .1^2 I_3) + N(0, .01^2 I_3), independent over time
-    e = .1 t_5, not scaled to unit variance (which is what the 40% total R2 needs)
-    gkx2021a  beta = (1.2 c_1, c_2, .8 c_3), mu = .03
-    gkx2021b  beta = (c_1^2, 2 c_1 c_2, .6 sign c_3), mu = .03
-    gkx2021null  as gkx2021a with mu = 0: no expected return differs from zero
+      from N(0, 1) when an asset enters, then rank-scaled over the universe of t.
+    The designs are those of `designs.draw`: gkx2021a, gkx2021b, gkx2021null
+    (independent factors), persistent (their mean moves slowly), gkx2020a, gkx2020b
+    (expected returns with a macro state x_t; the panel's characteristics are then c and
+    c x_t, not ranked again, and its macro series is x_t).
 
     Row t is the end of t as everywhere. There are periods + 1 rows: ``periods`` of them
     have returns, the last has none yet. Returns are excess returns, the risk-free rate
@@ -52,7 +48,7 @@ def simulate(
     return of the universe. ``exit_rate=0, missing=0`` is the balanced published design.
 
     Args:
-      design: one of the three above.
+      design: one of the six above.
       seed: of numpy's default generator; the same seed gives the same arrays.
       assets: N slots; each holds one asset at a time.
       periods: rows with a return.
@@ -62,44 +58,56 @@ def simulate(
       vacancy: mean number of periods a slot then stays empty. A newcomer has its own
         id and history. The sample starts in this process's steady state.
       missing: probability that the return of a live asset is not observed, at random.
+      persistence, innovation: a and s of the design "persistent"; not used by others.
 
     Returns:
-      Dataset with float64 ``truth``: expected = beta_t' mu, systematic =
-      beta_t' f_{t+1}, betas, factors; zero outside the universe, complete in the last
-      row too.
+      Dataset with float64 ``truth``, see `designs.Drawn`; zero outside the universe,
+      complete in the last row too.
 
     Raises:
       ConfigError: unknown design or a number out of range.
       DataError: a period in which every slot is empty (many departures, few slots).
 
-    Source: Gu, Kelly and Xiu (2021), "Autoencoder asset pricing models", simulation.
+    Source: Gu, Kelly and Xiu (2021), "Autoencoder asset pricing models", simulation;
+    Gu, Kelly and Xiu (2020), internet appendix A.
     """
     if design not in get_args(Design):
         raise ConfigError(f"design {design!r}: {nearest(design, get_args(Design))}")
     _at_least(2, assets=assets, periods=periods)
     _at_least(3, characteristics=characteristics)
     _at_least(0, vacancy=vacancy)
-    _probability(exit_rate=exit_rate, missing=missing)
+    _at_least(0, innovation=innovation)
+    _probability(exit_rate=exit_rate, missing=missing, persistence=persistence)
     rng = np.random.default_rng(seed)
     rows = periods + 1
     life = _lives(rng, rows, assets, exit_rate, vacancy)
     scaled = rank_scale(_paths(rng, life.asset, characteristics), life.universe)
-    mean = np.full(3, 0.0 if design == "gkx2021null" else _FACTOR_MEAN)
-    factors = mean + _FACTOR_SD * rng.standard_normal((rows, 3))
-    betas = _betas(design, scaled)
-    systematic = np.einsum("tnk,tk->tn", betas, factors)
-    excess = systematic + _NOISE * rng.standard_t(5, (rows, assets))
+    drawn = draw(design, rng, scaled, persistence=persistence, innovation=innovation)
+    excess = drawn.systematic + drawn.noise * rng.standard_t(5, (rows, assets))
     excess[~life.universe | (rng.random((rows, assets)) < missing)] = np.nan
     excess[-1] = np.nan
     observed = ~np.isnan(excess)
     market = np.nansum(excess, axis=1) / np.maximum(observed.sum(axis=1), 1)
-    panel = make_panel(
-        scaled, excess, life.universe, asset=life.asset, factors=market[:, None]
-    )
+    names = [f"c{j + 1}" for j in range(characteristics)]
+    if drawn.macro is None:
+        panel = make_panel(
+            scaled, excess, life.universe, asset=life.asset, factors=market[:, None]
+        )
+    else:
+        panel = make_panel(
+            np.concatenate([scaled, scaled * drawn.macro[:, None, None]], axis=-1),
+            excess,
+            life.universe,
+            asset=life.asset,
+            factors=market[:, None],
+            macro=drawn.macro[:, None],
+            scale=False,
+        )
+        names += [f"{name}*x" for name in names]
     labels = PanelLabels(
         dates=pd.date_range("1990-01-31", periods=rows, freq="ME"),
         assets=tuple(f"asset{number}" for number in range(int(life.asset.max()) + 1)),
-        characteristics=tuple(f"c{j + 1}" for j in range(characteristics)),
+        characteristics=tuple(names),
         factors=("MktRF",),
         periods_per_year=12,
     )
@@ -108,78 +116,10 @@ def simulate(
         "Returns are drawn as excess returns: the risk-free rate is zero.",
         "The last row has no return yet: it is forecast and not scored.",
     )
-    truth = Truth(betas @ mean, systematic, betas, factors)
+    truth = Truth(
+        drawn.expected, drawn.systematic, drawn.betas, drawn.factors, drawn.filtered
+    )
     return Dataset(f"{design}-{seed}", panel, labels, notes, truth)
-
-
-def oracle_r2(
-    truth: Truth, panel: Panel, rows: slice | np.ndarray = slice(None)
-) -> dict[str, float]:
-    """What the truth itself scores.
-
-    No forecast beats r2_predictive beyond sampling error. A total R2 may pass r2_total
-    by fitting noise, each factor about 1 / N_t of it: r2_total_fitted shows how much.
-    All are 1 - sum (r_{t+1} - fit)^2 / sum r_{t+1}^2, uncentred, pooled over universe &
-    observed of ``rows``, in float64:
-
-      r2_total                   fit = beta_t' f_{t+1}, the true factors
-      r2_total_fitted            the factors of each period by least squares of the
-                                 returns on the true betas
-      r2_predictive              fit = beta_t' mu
-      r2_predictive_prevailing   fit = beta_t' mean(f of rows 0..t-1), 0 in row 0
-
-    ``r2_predictive_se`` and ``r2_predictive_prevailing_se`` are Monte-Carlo standard
-    errors over the periods at hand. With A_t = sum_i (r - fit)^2, B_t = sum_i r^2 and
-    R = sum A / sum B, se = sqrt(n / (n - 1) sum (A_t - R B_t)^2) / sum B: periods are
-    taken as independent, which given the characteristics they are in these designs.
-
-    Args:
-      truth: of `simulate`.
-      panel: the panel it came with.
-      rows: slice or integer array of rows t; rows without a return do not count.
-
-    Raises:
-      ConfigError: fewer than two of the rows have an observed return.
-    """
-    rows = np.arange(truth.factors.shape[0])[rows]
-    mask = np.asarray(panel.universe & panel.observed)
-    rows = rows[mask[rows].any(axis=1)]
-    if rows.size < 2:
-        raise ConfigError(
-            f"{rows.size} of the rows have an observed return: name at least two."
-        )
-    mask, betas = mask[rows], truth.betas[rows]
-    returns = np.where(mask, np.asarray(panel.excess_returns, float)[rows], 0)
-    prevailing = np.zeros(truth.factors.shape)
-    known = np.arange(1, len(prevailing))[:, None]
-    prevailing[1:] = np.cumsum(truth.factors[:-1], axis=0) / known
-    square = (returns**2).sum(axis=1)
-
-    def error(fitted: np.ndarray) -> np.ndarray:
-        return (np.where(mask, returns - fitted, 0) ** 2).sum(axis=1)
-
-    inverse = np.linalg.pinv(np.where(mask[..., None], betas, 0))
-    fitted = np.einsum("tkn,tn->tk", inverse, returns)
-    past = error(np.einsum("tnk,tk->tn", betas, prevailing[rows]))
-    expected = error(truth.expected[rows])
-    systematic = error(truth.systematic[rows])
-
-    def r2(errors: np.ndarray) -> float:
-        return float(1 - errors.sum() / square.sum())
-
-    def standard_error(errors: np.ndarray) -> float:
-        deviation = errors - errors.sum() / square.sum() * square
-        scale = rows.size / (rows.size - 1)
-        return float(np.sqrt(scale * (deviation**2).sum()) / square.sum())
-
-    return {
-        "r2_total": r2(systematic),
-        "r2_total_fitted": r2(error(np.einsum("tnk,tk->tn", betas, fitted))),
-        "r2_predictive": r2(expected),
-        "r2_predictive_prevailing": r2(past),
-        "r2_predictive_se": standard_error(expected),
-        "r2_predictive_prevailing_se": standard_error(past),
-    }
 
 
 def _lives(
@@ -208,15 +148,6 @@ def _paths(rng: np.random.Generator, asset: np.ndarray, count: int) -> np.ndarra
         stays = (asset[t] == asset[t - 1])[:, None]
         paths[t] = np.where(stays, rho * paths[t - 1] + shock * paths[t], paths[t])
     return paths
-
-
-def _betas(design: Design, c: np.ndarray) -> np.ndarray:
-    first, second, third = c[..., 0], c[..., 1], c[..., 2]
-    if design == "gkx2021b":
-        columns = [first**2, 2 * first * second, 0.6 * np.sign(third)]
-    else:
-        columns = [1.2 * first, second, 0.8 * third]
-    return np.stack(columns, axis=-1)
 
 
 def _at_least(bound: int, **given: float) -> None:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxfin.data.oracle import oracle_r2
 from jaxfin.data.panel import Dataset, Panel, PanelLabels
-from jaxfin.data.simulate import oracle_r2
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
 from jaxfin.evaluate.performance import performance

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from jaxfin.data.oracle import oracle_r2
 from jaxfin.data.panel import fingerprint
-from jaxfin.data.simulate import oracle_r2, simulate
+from jaxfin.data.simulate import simulate
 from jaxfin.errors import ConfigError
 
 BALANCED = {"exit_rate": 0, "missing": 0}
@@ -47,7 +48,8 @@ def test_truth_is_the_published_function_of_the_ranks_in_the_panel(unbalanced):
     systematic = (truth.betas * truth.factors[:, None, :]).sum(axis=-1)
     np.testing.assert_allclose(truth.systematic, systematic, atol=1e-15)
     assert truth.factors.shape == (151, 3)
-    assert {array.dtype for array in truth} == {np.dtype("float64")}
+    assert {array.dtype for array in truth[:4]} == {np.dtype("float64")}
+    assert truth.filtered is None
     outside = ~np.asarray(panel.universe)
     assert (truth.betas[outside] == 0).all() and (truth.expected[outside] == 0).all()
 
