@@ -17,6 +17,7 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +27,7 @@ from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import build_network
 from jaxfin.report.run_directory import read_yaml
+from jaxfin.report.sweeps import write_sweep
 from jaxfin.study import run_study
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -57,6 +59,11 @@ def main(config: DictConfig) -> None:
             directory.rmdir()  # Hydra made it; nothing of a study is in it
         fail(error, trace=config.trace)
     print(f"run directory: {directory}")
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        sweep = Path(hydra_config.sweep.dir)
+        write_sweep(sweep)
+        print(f"all finished runs of the sweep: {sweep / 'sweep.md'}")
 
 
 def study_config(config: DictConfig) -> StudyConfig:

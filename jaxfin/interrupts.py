@@ -75,7 +75,10 @@ def storage_errors(folder: Path | None) -> Iterator[None]:
     except OSError as error:
         if folder is None or error.errno not in _STORAGE:
             raise
-        raise StorageError(
-            f"{error.filename or folder}: {_STORAGE[error.errno]}. Finished "
-            f"checkpoints in {folder} are kept: go on with resume=true."
-        ) from error
+        where, remedy = error.filename or folder, _STORAGE[error.errno]
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy += (
+                f". Finished checkpoints in {folder} are kept: then go on with "
+                "resume=true"
+            )
+        raise StorageError(f"{where}: {remedy}.") from error

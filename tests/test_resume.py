@@ -237,5 +237,8 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path):
         with storage_errors(tmp_path):
             (tmp_path / "file").write_text("")
             (tmp_path / "file" / "run").mkdir()
+    with pytest.raises(StorageError) as caught, storage_errors(tmp_path):
+        (tmp_path / "file" / "run").mkdir()
+    assert "resume" not in str(caught.value)  # nothing has been kept there
     with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
         (tmp_path / "missing").read_text()

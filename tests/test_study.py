@@ -98,7 +98,7 @@ def test_every_file_named_is_left_behind(folder, result):
     assert figures == {"learning_curves.png", "cumulative_legs.png", "r2_by_year.png"}
     tables = {path.name for path in (folder / "tables").iterdir()}
     assert tables == {
-        f"{name}.{end}" for name in result.tables for end in ("md", "csv")
+        f"{name}.{end}" for name in result.tables for end in ("md", "csv", "tex")
     }
 
 

@@ -5,7 +5,7 @@ provenance.json      command, commit, versions, device, data hash, seconds
 metrics.json         nested numbers; the key "units" says what each one is
 forecasts.parquet    decision date, asset, forecast, fitted, realised, quantile, window
 portfolios.parquet   decision date, weighting, portfolio, gross, turnover, net, counts
-tables/ figures/     Markdown and CSV; PNG
+tables/ figures/     Markdown, LaTeX and CSV; PNG
 log.txt              what happened when
 checkpoints/         state of every lane
 """
@@ -83,7 +83,7 @@ def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
             f"{folder} already holds a run: go on with it (resume=true, from Python "
             "resume=True), or name another directory."
         )
-    before, now = _flat(read_yaml(path)), _flat(config)
+    before, now = flattened(read_yaml(path)), flattened(config)
     changes = [
         f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
         for key in sorted(before.keys() | now.keys())
@@ -207,12 +207,13 @@ def _commit() -> str:
     return commit + ("+changes" if git("status", "--porcelain", "-uno") else "")
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flattened(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of a nested mapping by dotted name."""
     if not isinstance(tree, dict):
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flattened(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 

@@ -18,6 +18,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jaxfin.report.latex import latex
+
 Metrics = Mapping[str, Any]
 
 # Field of `evaluate.performance.Performance` -> column, unit, decimals.
@@ -140,17 +142,19 @@ def conditions(metrics: Metrics, *, data: str) -> str:
 def write_tables(
     directory: Path, tables: Mapping[str, pd.DataFrame], *, caption: str = ""
 ) -> None:
-    """Write each table as NAME.md, rounded, and NAME.csv, in full; NaN is "n/a".
+    """Write NAME.md and NAME.tex, rounded, and NAME.csv, in full; NaN is "n/a".
 
     Args:
       directory: made if it does not exist.
       tables: file name without suffix -> table.
-      caption: line below each Markdown table.
+      caption: line below each Markdown and LaTeX table.
     """
     directory.mkdir(parents=True, exist_ok=True)
     below = f"\n{caption}\n" if caption else ""
     for name, table in tables.items():
         (directory / f"{name}.md").write_text(markdown(table) + below, "utf-8")
+        source = latex(_lines(table), table.index.nlevels, caption)
+        (directory / f"{name}.tex").write_text(source, "utf-8")
         table.to_csv(directory / f"{name}.csv", na_rep="n/a", float_format="%.10g")
 
 
@@ -163,13 +167,19 @@ def read_tables(directory: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Markdown of a table whose source is aligned too; index levels come first."""
-    levels = table.index.nlevels
-    keys = [key if levels > 1 else (key,) for key in table.index]
+def _lines(table: pd.DataFrame) -> list[list[str]]:
+    """Cells as text, the header first, index levels to the left."""
+    several = table.index.nlevels > 1
+    keys = [key if several else (key,) for key in table.index]
     lines = [[*(name or "" for name in table.index.names), *table.columns]]
     for key, cells in zip(keys, _formatted(table), strict=True):
         lines.append([*(str(part) for part in key), *cells])
+    return lines
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Markdown of a table whose source is aligned too; index levels come first."""
+    levels, lines = table.index.nlevels, _lines(table)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = [
         "-" * width if i < levels else "-" * (width - 1) + ":"

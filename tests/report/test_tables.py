@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from jaxfin.evaluate.performance import Performance
+from jaxfin.report.latex import latex
 from jaxfin.report.tables import (
     conditions,
     console_tables,
@@ -206,7 +207,7 @@ def test_files_hold_the_tables(metrics, tmp_path):
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         f"{name}.{suffix}"
         for name in ("r2", "portfolios", "r2_by_year")
-        for suffix in ("md", "csv")
+        for suffix in ("md", "csv", "tex")
     }
     text = (tmp_path / "tables" / "portfolios.md").read_text("utf-8")
     assert text == markdown(tables["portfolios"]) + "\nwhat it is of\n"
@@ -254,3 +255,12 @@ def test_console_fits_a_narrow_terminal(metrics, oracle):
 def test_console_shows_what_is_not_available(metrics):
     metrics["rank_ic"] |= {"mean": NAN, "t_statistic": NAN, "periods": 0}
     assert "Rank IC n/a, t = n/a over 0 periods" in " ".join(printed(metrics).split())
+
+
+def test_latex_has_the_cells_of_the_table_escaped():
+    source = latex([["", "R2, %", "a_b"], ["total & r", "1.5", "n/a"]], 1, "50% of {x}")
+    lines = source.splitlines()
+    assert lines[0] == r"\begin{tabular}{lrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[2] == r" & R2, \% & a\_b \\"
+    assert lines[4] == r"total \& r & 1.5 & n/a \\"
+    assert r"\multicolumn{3}" in lines[6] and r"50\% of \{x\}" in lines[6]
