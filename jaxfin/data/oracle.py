@@ -26,12 +26,14 @@ def oracle_r2(
       r2_predictive_filter       where means persist: fit = beta_t' E[f | f of rows
                                  0..t-1], the Kalman filter with the true parameters
 
-    Here mu is the mean of f given everything known at t; where expected returns are no
-    part of a factor (gkx2020b) r2_predictive takes them as they are. Each predictive
-    number has a ``_se`` beside it. These are Monte-Carlo standard
-    errors over the periods at hand. With A_t = sum_i (r - fit)^2, B_t = sum_i r^2 and
-    R = sum A / sum B, se = sqrt(n / (n - 1) sum (A_t - R B_t)^2) / sum B: periods are
-    taken as independent, which given the characteristics they are in these designs.
+    Here mu is the mean of f given everything known at t. The expected return of
+    gkx2020b is the beta of a factor that is always one: all but r2_total_fitted know
+    it. Each predictive number has a ``_se`` beside it, a Monte-Carlo standard error
+    over the periods at hand. With A_t = sum_i (r - fit)^2, B_t = sum_i r^2 and R =
+    sum A / sum B, se = sqrt(n / (n - 1) sum (A_t - R B_t)^2) / sum B: periods are taken
+    as independent, which given the characteristics they are where means stand still. In
+    "persistent" they are not, and se is .35 to .6 of the spread over panels (100
+    draws): use replications there.
 
     Args:
       truth: of `simulate`.

@@ -39,8 +39,13 @@ def simulate(
       from N(0, 1) when an asset enters, then rank-scaled over the universe of t.
     The designs are those of `designs.draw`: gkx2021a, gkx2021b, gkx2021null
     (independent factors), persistent (their mean moves slowly), gkx2020a, gkx2020b
-    (expected returns with a macro state x_t; the panel's characteristics are then c and
-    c x_t, not ranked again, and its macro series is x_t).
+    (expected returns with a macro state x_t).
+
+    In the 2020 designs the panel's characteristics are z = (1, x_t) kron c as in the
+    paper, 2 P of them, not ranked again (ranks of c x_t would only know the sign of
+    x_t), so that a method that reads characteristics alone has what the paper's had;
+    the macro series is x_t. Within a date c x_t is a multiple of c: Z'Z is singular in
+    every period, and managed portfolios are the minimum-norm ones.
 
     Row t is the end of t as everywhere. There are periods + 1 rows: ``periods`` of them
     have returns, the last has none yet. Returns are excess returns, the risk-free rate
@@ -52,7 +57,7 @@ def simulate(
       seed: of numpy's default generator; the same seed gives the same arrays.
       assets: N slots; each holds one asset at a time.
       periods: rows with a return.
-      characteristics: P >= 3, of which the first three matter.
+      characteristics: P >= 3 in c, of which the first three matter.
       exit_rate: probability that an asset's row t is its last (it still earns the
         return over (t, t+1]); nothing else depends on leaving.
       vacancy: mean number of periods a slot then stays empty. A newcomer has its own

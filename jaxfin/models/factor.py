@@ -90,7 +90,8 @@ def latent_factor_network(
 
     With a ``head`` a second phase trains it alone, betas and factors frozen, on the
     squared error of the forecast beta_t'(lambda_t + s_t g_t), where s_t is the root
-    mean square of the factors before t and g_t reads f_{t-L} .. f_{t-1} / s_t.
+    mean square of the factors before t and g_t reads (f - lambda_t) / s_t of rows t-L
+    .. t-1.
 
     Args:
       beta: characteristics -> betas.
@@ -186,7 +187,7 @@ def latent_factor_network(
         lags = rows[:, None] + jnp.arange(-lookback, 0)
         index = jnp.maximum(lags, 0)
         mask = (lags >= 0) & usable[index]
-        before = jnp.where(mask[..., None], factors[index], 0)
+        before = jnp.where(mask[..., None], factors[index] - premium[:, None], 0)
         before = before / jnp.where(spread > 0, spread, 1)
         weights = {"params": params["weights"]["head"]}
         return premium + spread[:, 0] * jnp.asarray(head.apply(weights, before, mask))

@@ -267,34 +267,32 @@ class CarriedFactors(nn.Module):
 
 
 class MemoryHead(nn.Module):
-    """g_t = W h_{t-1} + b: what the last L factors say of the next beyond their mean.
+    """g_t = W h_{t-1}: what the last L factors say of the next beyond their mean.
 
-    h is a recurrent encoder of f_{t-L} .. f_{t-1}. W starts near zero and b at zero, so
-    that training starts from the prevailing mean.
+    One recurrent encoder reads each factor's own deviations d_{t-L} .. d_{t-1}; its
+    weights are shared by the K factors, as a factor model's short samples allow. W
+    starts near zero and there is no bias, so that training starts from the mean.
 
     Attributes:
-      factors: K.
       units: d_h.
       cell: kind of the encoder.
       dtype: of the parameters.
     """
 
-    factors: int
     units: int
     cell: Cell
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, past: Array, mask: Array) -> Array:
-        """(M, L, K) factors before row t, oldest first, (M, L) mask -> (M, K)."""
-        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
-            past.shape[-1]
-        )
-        _, last = recurrence(self.cell, encoder, jnp.swapaxes(past, 0, 1), mask.T)
-        dense = nn.Dense(
-            self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
-        )
-        return dense(last[0])
+        """(M, L, K) deviations before row t, oldest first, (M, L) mask -> (M, K)."""
+        rows, length, factors = past.shape
+        series = jnp.moveaxis(past, 1, 0).reshape(length, rows * factors, 1)
+        available = jnp.repeat(mask.T, factors, axis=1)
+        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(1)
+        _, last = recurrence(self.cell, encoder, series, available)
+        kernel = self.param("readout_kernel", _near_zero, (self.units, 1), self.dtype)
+        return (last[0] @ kernel).reshape(rows, factors)
 
 
 class _Cell(nn.Module):

@@ -73,7 +73,7 @@ def sequence(
         which needs a balanced panel.
       head: "none": forecasts use the prevailing mean of the factors; "memory": a
         second recurrent network, trained after the first, forecasts what the last L
-        factors say beyond it.
+        realisations of each factor say beyond it.
       batch_norm: standardise the beta network's hidden layers.
       dtype: of the parameters.
 
@@ -111,5 +111,5 @@ def sequence(
         factor,
         lookback=lookback,
         series=input,
-        head=MemoryHead(factors, units, kind, dtype) if head == "memory" else None,
+        head=MemoryHead(units, kind, dtype) if head == "memory" else None,
     )

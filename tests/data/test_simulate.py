@@ -171,6 +171,33 @@ def test_seed_decides_everything():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("design", "factors", "returns"),
+    [
+        ("gkx2021a", (0.08479744, -0.09388249, -0.14253986), -0.029128693),
+        ("gkx2021b", (0.08479744, -0.09388249, -0.14253986), 0.351570211),
+        ("gkx2021null", (0.05479744, -0.12388249, -0.17253986), -0.029128695),
+    ],
+)
+def test_random_streams_are_those_of_the_first_version(design, factors, returns):
+    """Typed in from the version that knew these three designs only."""
+    dataset = simulate(
+        design,
+        seed=5,
+        assets=12,
+        periods=20,
+        characteristics=4,
+        exit_rate=0.1,
+        vacancy=2.0,
+        missing=0.1,
+    )
+    panel, truth = dataset.panel, dataset.truth
+    np.testing.assert_allclose(truth.factors[-1], factors, atol=1e-8)
+    found = np.asarray(panel.excess_returns, float)[7].sum()
+    assert found == pytest.approx(returns, abs=1e-6)
+    assert int(panel.observed.sum()) == 182 and int(panel.asset.sum()) == 2920
+
+
 def test_oracle_matches_loops(unbalanced):
     panel, truth = unbalanced.panel, unbalanced.truth
     mask = np.asarray(panel.universe & panel.observed)
@@ -289,6 +316,8 @@ def test_oracle_scores_of_the_published_design(design, published, universe):
         ({"vacancy": -1.0}, "vacancy=-1.0"),
         ({"exit_rate": 1.0}, r"exit_rate=1.0: a probability in \[0, 1\)"),
         ({"missing": np.nan}, "missing=nan"),
+        ({"persistence": 1.0}, r"persistence=1.0: a probability in \[0, 1\)"),
+        ({"innovation": -0.1}, "innovation=-0.1: needs at least 0"),
     ],
 )
 def test_settings_out_of_range_are_named(setting, message):

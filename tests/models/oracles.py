@@ -117,16 +117,22 @@ def carried_factors(kind, weights, series, available, squash=np.tanh, damping=1.
 
 
 def memory_head(kind, weights, past, available, squash=np.tanh):
-    """g_t = W h + b, h the last state of an encoder of the factors before t."""
-    _, state = encoder(kind, past, available, weights["encoder"], squash)
-    return dense(weights["readout"], state[0])
+    """g of one row: each factor's own past through the same encoder and readout."""
+    readout = weights["readout_kernel"][:, 0]
+    return np.array(
+        [
+            encoder(kind, past[:, [k]], available, weights["encoder"], squash)[1][0]
+            @ readout
+            for k in range(past.shape[1])
+        ]
+    )
 
 
 def expected_factors(factors, usable, rows, first, head=None, lookback=1):
     """lambda_t + s_t g_t of each row; without a head the mean lambda_t alone.
 
     lambda_t and s_t^2 are means of f and f^2 over usable rows first .. t-1; the head
-    reads f_{t-L} .. f_{t-1} / s_t.
+    reads (f - lambda_t) / s_t of rows t-L .. t-1.
 
     Args:
       factors: (T, K) of every row. usable: (T,) bool, a row has a factor.
@@ -145,7 +151,7 @@ def expected_factors(factors, usable, rows, first, head=None, lookback=1):
             lags = range(t - lookback, t)
             there = [s >= first and bool(usable[s]) for s in lags]
             past = [
-                factors[s] / spread if a else 0 * mean
+                (factors[s] - mean) / spread if a else 0 * mean
                 for s, a in zip(lags, there, strict=True)
             ]
             mean = mean + spread * head(np.array(past), there)

@@ -261,7 +261,7 @@ def sequence_shapes(d, gates, width, length, *, skip=False, head=False):
     if skip:
         shapes += [(width, 3)]
     if head:
-        shapes += [(3, gates * d), (d, gates * d), (d, 3)]
+        shapes += [(1, gates * d), (d, gates * d), (d, 1)]
     return sorted(shapes)
 
 

@@ -187,7 +187,7 @@ def test_memory_head_matches_numpy(kind, activation):
     past = rng.normal(size=(2 * M, L, K))
     available = np.concatenate(list(MASKS.values()))
     cell, squash = CELLS[kind](activation), oracles.ACTIVATIONS[activation]
-    module = MemoryHead(K, UNITS, cell, jnp.float64)
+    module = MemoryHead(UNITS, cell, jnp.float64)
     params = initial(module, past, available)
     slow = [
         oracles.memory_head(kind, numpy_tree(params), x, there, squash)
