@@ -33,7 +33,7 @@ from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.fit.engine import FitConfig
 from jaxfin.study import run_study
 
-WINDOWS = WindowsConfig(train=96, valid=24, test=12, step=12)
+WINDOWS = WindowsConfig(train=96, valid=24, test=12)
 FIT = FitConfig(
     seeds=3,
     learning_rate=(0.01,),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_type_hints
 
+from jaxfin.errors import ConfigError
 from jaxfin.evaluate.judgement import PortfolioConfig
 from jaxfin.fit.engine import FitConfig
 from jaxfin.options import checked
@@ -22,7 +23,6 @@ class WindowsConfig:
     train: int = 240
     valid: int = 48
     test: int = 12
-    step: int = 12
     expanding: bool = False
     embargo: int = 0
 
@@ -54,6 +54,11 @@ class StudyConfig:
     portfolio: PortfolioConfig = PortfolioConfig()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject a seed no random key can hold."""
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed={self.seed}: between 0 and {2**31 - 1}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, lists for tuples: what config.yaml holds."""

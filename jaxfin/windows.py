@@ -30,7 +30,6 @@ def rolling_windows(
     train: int,
     valid: int,
     test: int,
-    step: int | None = None,
     expanding: bool = False,
     embargo: int = 0,
 ) -> Windows:
@@ -38,7 +37,7 @@ def rolling_windows(
 
     Window w trains on ``train`` rows, validates on the next ``valid`` and tests on the
     ``test`` rows after ``embargo`` further ones; window w+1 is all that shifted by
-    ``step``. The return of row t is realised over (t, t+1], so the last return a fit
+    ``test``, so that every row after the first fit is tested once. The return of row t is realised over (t, t+1], so the last return a fit
     sees (row valid_stop - 1) is known when row valid_stop is decided. Test samples end
     at the panel's last row, which is forecast though not yet scored: the last window's
     may be shorter.
@@ -46,31 +45,16 @@ def rolling_windows(
     Args:
       periods: rows T of the panel, the unscored last one included.
       train, valid, test, embargo: in periods.
-      step: periods between refits; it must equal ``test``, the default.
-      expanding: training always starts at row 0 and grows by ``step``.
+      expanding: training always starts at row 0 and grows by ``test``.
 
     Raises:
-      WindowError: a length is out of range, test samples would overlap or leave
-        gaps, or the panel is too short for one window.
+      WindowError: a length is out of range, or the panel too short for one window.
     """
-    step = test if step is None else step
-    lengths = {"train": train, "valid": valid, "test": test, "step": step}
-    for name, length in lengths.items():
+    for name, length in {"train": train, "valid": valid, "test": test}.items():
         if length < 1:
             raise WindowError(f"windows.{name}={length}: must be at least 1 period.")
     if embargo < 0:
         raise WindowError(f"windows.embargo={embargo}: must be at least 0 periods.")
-    if step < test:
-        raise WindowError(
-            f"windows.step={step} is below windows.test={test}: test samples would "
-            "overlap and periods be counted twice. Set windows.step >= windows.test."
-        )
-    if step > test:
-        raise WindowError(
-            f"windows.step={step} is above windows.test={test}: periods between test "
-            "samples would have no forecast and portfolios no defined turnover. Set "
-            "windows.step = windows.test."
-        )
     fitted = train + valid + embargo
     if periods <= fitted:
         raise WindowError(
@@ -78,7 +62,7 @@ def rolling_windows(
             f"windows.valid={valid} and windows.embargo={embargo} leave none to test: "
             f"bring more periods or ask for fewer than {periods} in all."
         )
-    start = np.arange(0, periods - fitted, step, dtype=np.int32)
+    start = np.arange(0, periods - fitted, test, dtype=np.int32)
     train_stop = start + train
     test_start = train_stop + valid + embargo
     return Windows(

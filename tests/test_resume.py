@@ -33,7 +33,7 @@ config = StudyConfig.from_dict({
     "data": "simulated",
     "data_options": {"design": "gkx2021a", "assets": 40, "periods": 90,
                      "characteristics": 4},
-    "windows": {"train": 24, "valid": 8, "test": 8, "step": 8},
+    "windows": {"train": 24, "valid": 8, "test": 8},
     "fit": {"seeds": 2, "l1": [0.001, 0.1], "max_epochs": 20, "batch_periods": 6,
             "chunk_epochs": 1},
     "portfolio": {"quantiles": 3},
@@ -213,6 +213,15 @@ def test_a_checkpoint_of_another_structure_is_refused(saved):
     checkpoints.close()
 
 
+@pytest.fixture
+def handled_interrupts():
+    """Python's own handler: under a shell's ``&`` the signal would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handled_interrupts")
 def test_a_signal_waits_until_it_is_asked_for():
     said = []
     before = signal.getsignal(signal.SIGINT)

@@ -32,7 +32,7 @@ CONTENT = {
         "periods": 60,
         "characteristics": 4,
     },
-    "windows": {"train": 24, "valid": 8, "test": 8, "step": 8},
+    "windows": {"train": 24, "valid": 8, "test": 8},
     "fit": {
         "seeds": 2,
         "l1": [0.001, 0.1],
@@ -116,10 +116,13 @@ def test_forecasts_have_a_row_per_decision_and_live_asset(folder, result, datase
     universe = np.asarray(dataset.panel.universe)[FIRST:]
     assert len(frame) == universe.sum()
     row, slot = np.nonzero(universe)
+    ids = np.asarray(dataset.panel.asset)[FIRST + row, slot]
+    names = np.array([dataset.labels.assets[i] for i in ids], object)
+    order = np.lexsort((names, row))
+    row, slot, names = row[order], slot[order], names[order]
     dates = dataset.labels.dates[FIRST + row]
     np.testing.assert_array_equal(frame["date"].to_numpy(), dates.to_numpy())
-    ids = np.asarray(dataset.panel.asset)[FIRST + row, slot]
-    assert list(frame["asset"]) == [dataset.labels.assets[i] for i in ids]
+    assert list(frame["asset"]) == list(names)
     np.testing.assert_array_equal(frame["window"], row // 8)
     observed = np.asarray(dataset.panel.observed)[FIRST + row, slot]
     realised = np.asarray(dataset.panel.excess_returns)[FIRST + row, slot]
@@ -331,5 +334,10 @@ def test_a_lookback_longer_than_the_first_window_is_an_error(dataset):
 
 
 def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):
-    with pytest.raises(DataError, match="lacks config.yaml, metrics.json"):
+    with pytest.raises(DataError, match="holds no run .no config.yaml."):
+        load_study(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        load_study(tmp_path / "nowhere")
+    (tmp_path / "config.yaml").write_text("model: cae\n")
+    with pytest.raises(DataError, match="no finished run: finish it"):
         load_study(tmp_path)
