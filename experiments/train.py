@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,16 +18,23 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxfin.config import StudyConfig
-from jaxfin.errors import ConfigError, Interrupted, JaxfinError, nearest
+from jaxfin.errors import (
+    ConfigError,
+    Interrupted,
+    JaxfinError,
+    StorageError,
+    nearest,
+)
 from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import build_network
-from jaxfin.report.run_directory import read_yaml
+from jaxfin.report.run_directory import read_yaml, release
 from jaxfin.report.sweeps import write_sweep
 from jaxfin.study import run_study
 
@@ -34,12 +42,15 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("model", "data", "fit")
 USAGE_ERROR = 2
 SIGNALLED = 128  # plus the signal, as shells count
+DIRECTORIES = {"hydra.run.dir", "hydra.sweep.dir"}
+_failed: list[str] = []  # jobs of this sweep
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
     """Run the study Hydra composed."""
     directory = Path(HydraConfig.get().runtime.output_dir)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         run_study(
             resumed_config(config, directory) or study_config(config),
@@ -47,30 +58,43 @@ def main(config: DictConfig) -> None:
             resume=config.resume,
         )
     except (Interrupted, KeyboardInterrupt) as error:
-        number = getattr(error, "number", signal.SIGINT)
         print(
-            f"{error or 'interrupted'}\ngo on with: python experiments/train.py "
-            f"hydra.run.dir={directory} resume=true",
-            file=sys.stderr,
+            f"{str(error) or 'interrupted'}\n{how_to_go_on(directory)}", file=sys.stderr
         )
-        sys.exit(SIGNALLED + number)
-    except JaxfinError as error:
-        if not any(directory.iterdir()):
-            directory.rmdir()  # Hydra made it; nothing of a study is in it
-        fail(error, trace=config.trace)
-    print(f"run directory: {directory}")
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
-        sweep = Path(hydra_config.sweep.dir)
-        write_sweep(sweep)
-        print(f"all finished runs of the sweep: {sweep / 'sweep.md'}")
+        release(directory)
+        sys.exit(SIGNALLED + getattr(error, "number", signal.SIGINT))
+    except (JaxfinError, OmegaConfBaseException) as error:
+        release(directory)
+        if not sweep or isinstance(error, StorageError) or config.trace:
+            fail(error, trace=config.trace)
+        # The other jobs of a sweep do not depend on this one.
+        _failed.append(f"job {HydraConfig.get().job.num}: {_one_line(error)}")
+        print(f"error: {_failed[-1]}", file=sys.stderr)
+    else:
+        print(f"run directory: {directory}")
+    if sweep:
+        folder = Path(HydraConfig.get().sweep.dir)
+        if write_sweep(folder) is not None:
+            print(f"all finished runs of the sweep: {folder / 'sweep.md'}")
+
+
+def how_to_go_on(directory: Path) -> str:
+    """The command that finishes an interrupted run, or that there is none."""
+    if (directory / "config.yaml").exists():
+        return (
+            "go on with: python experiments/train.py "
+            f"hydra.run.dir={directory} resume=true"
+        )
+    return "the study had not begun: start it again with its settings"
 
 
 def study_config(config: DictConfig) -> StudyConfig:
     """The library's configuration from Hydra's: groups become names and options."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     for entry_point_only in ("resume", "trace"):
-        plain.pop(entry_point_only)
+        value = plain.pop(entry_point_only)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{entry_point_only}={value}: expected true or false.")
     for group in ("model", "data"):
         options = plain.pop(group)
         plain[group] = options.pop("name")
@@ -82,7 +106,7 @@ def resumed_config(config: DictConfig, directory: Path) -> StudyConfig | None:
     """The run directory's own configuration, if resume=true is all that was asked."""
     asked = {override.split("=")[0] for override in HydraConfig.get().overrides.task}
     path = directory / "config.yaml"
-    if not (config.resume and asked <= {"resume", "trace"}):
+    if not (config.resume is True and asked <= {"resume", "trace"}):
         return None
     if not path.exists():
         raise ConfigError(
@@ -105,6 +129,8 @@ def check_overrides(arguments: list[str]) -> None:
                 "true" if name == "resume" else "..."
             )
             raise ConfigError(f"{argument}: settings have no dashes: {name}={value}.")
+        if "=" not in argument and argument[0] not in "-~":
+            raise ConfigError(f"{argument}: settings are written {name}=VALUE.")
     overrides = OverridesParser.create().parse_overrides(
         [argument for argument in arguments if "=" in argument and argument[0] != "-"]
     )
@@ -138,9 +164,16 @@ def check_overrides(arguments: list[str]) -> None:
             raise ConfigError(
                 f"{key} is unknown{_owner(key)}: {nearest(key, known_keys)}"
             )
+    plain = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override()}
+    if plain.get("resume") is True and not plain.keys() & DIRECTORIES:
+        raise ConfigError(
+            "resume=true: name the run to go on with, hydra.run.dir=PATH (of a sweep "
+            "hydra.sweep.dir=PATH)."
+        )
     if multirun:
         _check_jobs(overrides)
-    _make_directory(overrides)
+    for key in DIRECTORIES & plain.keys():
+        _make_directory(Path(str(plain[key])))
 
 
 def _owner(key: str) -> str:
@@ -149,7 +182,7 @@ def _owner(key: str) -> str:
     owners = [
         f"{group}={path.stem}"
         for path in sorted((CONF / group).glob("*.yaml"))
-        if group in GROUPS and option in OmegaConf.load(path)
+        if group in GROUPS and option in list(OmegaConf.load(path))  # "in" misses ???
     ]
     return f" here (it is an option of {' and '.join(owners)})" if owners else ""
 
@@ -174,13 +207,15 @@ def _check_jobs(overrides: list[Any]) -> None:
                 raise ConfigError(f"job {' '.join(job)}: {error}") from error
 
 
-def _make_directory(overrides: list[Any]) -> None:
+def _make_directory(folder: Path) -> None:
     """Make the run directory here: where it cannot be, Hydra would show a traceback."""
-    for override in overrides:
-        if override.key_or_group == "hydra.run.dir":
-            folder = Path(str(override.value()))
-            with storage_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+    if "${" in str(folder):
+        return  # Hydra's to fill in
+    with storage_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # of a file system that takes no folders
+            raise StorageError(f"{folder} cannot be made: name another one.") from error
 
 
 def _values(override: Any) -> list[str]:
@@ -213,8 +248,13 @@ def fail(error: Exception, *, trace: bool = False) -> None:
     """Say what is wrong in one line and exit; with ``trace`` show where."""
     if trace:
         raise error
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(USAGE_ERROR)
+
+
+def _one_line(error: Exception) -> str:
+    """The message, without what Hydra and OmegaConf add on where to read more."""
+    return str(error) if isinstance(error, JaxfinError) else str(error).split("\n")[0]
 
 
 if __name__ == "__main__":
@@ -222,9 +262,13 @@ if __name__ == "__main__":
     trace = "--trace" in sys.argv
     if trace:
         sys.argv[sys.argv.index("--trace")] = "trace=true"
+        os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         check_overrides(sys.argv[1:])
-    except (JaxfinError, OmegaConfBaseException) as error:
+    except (JaxfinError, OmegaConfBaseException, HydraException) as error:
         fail(error, trace=trace)
     enable_compilation_cache()
     main()
+    if _failed:
+        print(f"{len(_failed)} jobs of the sweep failed:", *_failed, sep="\n  ")
+        sys.exit(USAGE_ERROR)

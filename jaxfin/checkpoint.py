@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,21 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, step: int, tree: Any) -> None:
-        """Write arrays under a step; returns once they are on disk."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
-        self._manager.wait_until_finished()
+        """Write arrays under a step; returns once they are on disk.
+
+        Raises:
+          OSError: the disk is full or cannot be written.
+        """
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(tree))
+            self._manager.wait_until_finished()
+        except ValueError as error:  # what Orbax makes of an OSError
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if code is None:
+                raise
+            number = int(code[1])
+            where = str(self._directory)
+            raise OSError(number, os.strerror(number), where) from error
         manifest = _manifest(self._directory, step)
         temporary = manifest.with_suffix(".part")
         temporary.write_text(json.dumps(_digests(self._directory / str(step))))

@@ -35,10 +35,14 @@ class StorageError(JaxfinError):
 
 
 class Interrupted(JaxfinError):
-    """A signal stopped the study after its state was saved."""
+    """A signal stopped the study, after its state was saved if it has a directory."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted: the state is saved")
+    def __init__(self, number: int, *, saved: bool = True) -> None:
+        super().__init__(
+            "interrupted: the state is saved"
+            if saved
+            else "interrupted: nothing is saved without a directory"
+        )
         self.number = number
 
 

@@ -27,11 +27,12 @@ from jaxfin.forecasts import Selection, out_of_sample
 from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import build_network
 from jaxfin.report import run_directory
+from jaxfin.report.canvas import save_figures
 from jaxfin.report.figures import (
     cumulative_legs,
     learning_curves,
+    partial_years,
     r2_by_year,
-    save_figures,
 )
 from jaxfin.report.progress import Progress
 from jaxfin.report.tables import (
@@ -138,7 +139,7 @@ def _run(
             running = provenance | {"finished": False}
             run_directory.write_json(folder / "provenance.json", running)
         grid = lane_grid(config.fit)
-        state, selection = train(
+        state, selection, resumed = train(
             config,
             network,
             dataset,
@@ -180,7 +181,11 @@ def _run(
             "finished": True,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "lanes": int(np.asarray(state.status).size),
-            "windows_per_second": len(selection.point) / max(seconds["fit"], 1e-9),
+            "lanes_resumed": resumed,
+            # Of a resumed run only the last part was timed.
+            "windows_per_second": None
+            if resumed
+            else len(selection.point) / max(seconds["fit"], 1e-9),
             "peak_memory_gb": round(run_directory.peak_memory_gb(), 3),
         }
         result = StudyResult(
@@ -199,9 +204,17 @@ def _run(
                 "cumulative_legs": cumulative_legs(
                     judgement.portfolios, conditions=caption
                 ),
-                "r2_by_year": r2_by_year(judgement.r2_by_year, conditions=caption),
+                "r2_by_year": r2_by_year(
+                    judgement.r2_by_year,
+                    partial=partial_years(
+                        judgement.portfolios, dataset.labels.periods_per_year
+                    ),
+                    conditions=caption,
+                ),
             }
             save_figures(folder / "figures", figures)
+            # Last: it says that the run is finished.
+            run_directory.write_json(folder / "provenance.json", provenance)
         logger.info("finished: %s", json.dumps(provenance["seconds"]))
     console.print(console_tables(metrics, data=dataset.name))
     return result
@@ -214,16 +227,16 @@ def load_study(directory: str | Path) -> StudyResult:
     >>> result.metrics["r2"]["total"]["r"], result.portfolios.head()  # doctest: +SKIP
     """
     folder = Path(directory)
-    missing = [
-        name
-        for name in ("config.yaml", "metrics.json", "provenance.json")
-        if not (folder / name).exists()
-    ]
-    if missing:
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist: name the directory of a run.")
+    if not (folder / "config.yaml").exists():
         raise DataError(
-            f"{folder} is no finished run, it lacks {', '.join(missing)}: finish it "
-            f"with experiments/train.py hydra.run.dir={folder} resume=true, or name "
-            "another directory."
+            f"{folder} holds no run (no config.yaml): name another directory."
+        )
+    if not run_directory.is_finished(folder):
+        raise DataError(
+            f"{folder} is no finished run: finish it with experiments/train.py "
+            f"hydra.run.dir={folder} resume=true, or name another directory."
         )
     return StudyResult(
         config=StudyConfig.from_dict(run_directory.read_yaml(folder / "config.yaml")),
@@ -273,7 +286,6 @@ def _write(result: StudyResult, folder: Path, caption: str) -> None:
     run_directory.write_parquet(folder / "portfolios.parquet", result.portfolios)
     run_directory.write_json(folder / "metrics.json", result.metrics)
     write_tables(folder / "tables", result.tables, caption=caption)
-    run_directory.write_json(folder / "provenance.json", result.provenance)
 
 
 @contextmanager

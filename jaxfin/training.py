@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +27,14 @@ from jaxfin.windows import Windows
 logger = logging.getLogger("jaxfin")
 
 
+class Trained(NamedTuple):
+    """Every lane of a study, trained."""
+
+    state: Lane
+    selection: Selection
+    resumed: int  # lanes that an earlier run of the directory had finished
+
+
 def train(
     config: StudyConfig,
     network: Network,
@@ -38,7 +47,7 @@ def train(
     seconds: dict[str, float],
     resume: bool,
     checkpoint_seconds: float,
-) -> tuple[Lane, Selection]:
+) -> Trained:
     """Train all lanes with checkpoints, and select on validation.
 
     Args:
@@ -50,7 +59,7 @@ def train(
       checkpoint_seconds: least time between two checkpoints.
 
     Raises:
-      Interrupted: on SIGINT or SIGTERM, after the state was saved.
+      Interrupted: on SIGINT or SIGTERM, after the state was saved if there is a folder.
     """
     panel = dataset.panel
     total = len(np.asarray(windows.train_start))
@@ -67,7 +76,8 @@ def train(
         if saved is not None:
             step, state = saved
             finished = np.asarray(state.status) != ACTIVE
-            lanes_before, windows_before = finished.sum(), finished.all(axis=1).sum()
+            lanes_before = int(finished.sum())
+            windows_before = int(finished.all(axis=1).sum())
             logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
             say(f"resumed: {lanes_before} of {lanes} lanes were done")
         elif resume:
@@ -114,10 +124,10 @@ def train(
                     last_save = time.perf_counter()
                 try:
                     stop_if_interrupted()
-                except Interrupted:
-                    if checkpoints:
-                        step += 1
-                        checkpoints.save(step, state)
+                except Interrupted as interrupt:
+                    if checkpoints is None:
+                        raise Interrupted(interrupt.number, saved=False) from None
+                    checkpoints.save(step + 1, state)
                     raise
         assert state is not None
         if checkpoints and compilations:
@@ -132,4 +142,4 @@ def train(
         message = f"window {window}: every lane diverged, it has no forecast"
         logger.warning(message)
         say(message)
-    return state, selection
+    return Trained(state, selection, lanes_before)

@@ -37,6 +37,7 @@ from jaxfin.errors import JaxfinError, ResumeError
 from jaxfin.forecasts import Forecasts
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+LOG = "log.txt"
 logger = logging.getLogger("jaxfin")
 
 
@@ -96,6 +97,12 @@ def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
         )
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a study in the directory ended, and left all its files."""
+    path = folder / "provenance.json"
+    return path.exists() and bool(json.loads(path.read_text()).get("finished"))
+
+
 def check_data(folder: Path, digest: str) -> None:
     """Refuse to go on with a run that was started on other data."""
     path = folder / "provenance.json"
@@ -108,13 +115,26 @@ def check_data(folder: Path, digest: str) -> None:
             )
 
 
+class _Log(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Let a full disk stop the study instead of printing a traceback per line."""
+        raise
+
+
+def release(folder: Path) -> None:
+    """Remove a directory in which no study began: at most its log is in it."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOG}:
+        (folder / LOG).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 @contextmanager
 def log_to(folder: Path | None) -> Iterator[None]:
     """Send the library's log to the run directory while a study runs."""
     if folder is None:
         yield
         return
-    handler = logging.FileHandler(folder / "log.txt")
+    handler = _Log(folder / LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -137,9 +157,9 @@ def forecast_frame(
 ) -> pd.DataFrame:
     """One row per decision date and asset of the universe, the last decision included.
 
-    Columns: date (end of the decision period), asset, forecast and fitted (decimal
-    excess return over the next period), realised (NaN if not observed or not yet
-    realised), quantile (0 = no forecast), window.
+    In order of date and asset. Columns: date (end of the decision period), asset,
+    forecast and fitted (decimal excess return over the next period), realised (NaN if
+    not observed or not yet realised), quantile (0 = no forecast), window.
     """
     panel, labels, rows = dataset.panel, dataset.labels, forecasts.rows
     row, slot = np.nonzero(np.asarray(panel.universe)[rows])
@@ -148,7 +168,7 @@ def forecast_frame(
     returns = np.asarray(panel.excess_returns, np.float64)[taken, slot]
     fitted = forecasts.fitted
     names = np.asarray(labels.assets, dtype=object)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "date": labels.dates[taken],
             "asset": names[np.asarray(panel.asset)[taken, slot]],
@@ -159,6 +179,7 @@ def forecast_frame(
             "window": forecasts.window[row],
         }
     )
+    return frame.sort_values(["date", "asset"], kind="stable", ignore_index=True)
 
 
 def provenance() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxfin.report.run_directory import flattened, read_yaml
+from jaxfin.report.run_directory import flattened, is_finished, read_yaml
 from jaxfin.report.tables import markdown
 
 # Column -> path in metrics.json and what it is multiplied by.
@@ -20,18 +20,24 @@ _HEADLINES = {
     "Sharpe long-short": (("portfolios", "equal", "long_short", "sharpe"), 1),
     "net": (("portfolios", "equal", "long_short", "sharpe_net"), 1),
 }
+_RATE = "risk-free rate"
 
 
-def write_sweep(directory: Path) -> pd.DataFrame:
+def write_sweep(directory: Path) -> pd.DataFrame | None:
     """Write sweep.csv and sweep.md: a row per finished run of a folder of runs.
 
     Columns are the settings in which the runs differ and the headline numbers; a number
-    that a run does not have is empty.
+    that a run does not have is empty. Where the risk-free rate was not subtracted, a
+    column says so. Without any finished run nothing is written, and None returned.
     """
     runs = {}
     for path in sorted(directory.glob("*/metrics.json"), key=_number):
+        if not is_finished(path.parent):
+            continue
         settings = flattened(read_yaml(path.parent / "config.yaml"))
         runs[path.parent.name] = (settings, json.loads(path.read_text()))
+    if not runs:
+        return None
     keys = list(dict.fromkeys(key for settings, _ in runs.values() for key in settings))
     different = [
         key
@@ -44,14 +50,19 @@ def write_sweep(directory: Path) -> pd.DataFrame:
             name: _scaled(_at(metrics, path), scale)
             for name, (path, scale) in _HEADLINES.items()
         }
+        | {_RATE: _at(metrics, ("sample", "risk_free"))}
         for settings, metrics in runs.values()
     ]
-    table = pd.DataFrame(rows, index=pd.Index(list(runs), name="run"))
+    # Settings stay as they are: beside a K that is not given, 2 is no 2.0.
+    table = pd.DataFrame(rows, index=pd.Index(list(runs), name="run"), dtype=object)
+    table = table.astype(dict.fromkeys(_HEADLINES, float))
+    if (table[_RATE] == "subtracted").all():
+        del table[_RATE]
     table.to_csv(directory / "sweep.csv")
-    shown = table.copy()
-    for name in _HEADLINES:
-        shown[name] = shown[name].astype(float).round(2)
-    (directory / "sweep.md").write_text(markdown(shown.astype(str)), "utf-8")
+    words = {
+        key: table[key].map(str) for key in table.columns.difference(list(_HEADLINES))
+    }
+    (directory / "sweep.md").write_text(markdown(table.assign(**words)), "utf-8")
     return table
 
 
@@ -61,7 +72,7 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(head) if head.isdigit() else 10**9, path.parent.name)
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> float | None:
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree

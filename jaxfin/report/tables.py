@@ -273,11 +273,13 @@ def _formatted(table: pd.DataFrame) -> list[list[str]]:
     digits = [_DECIMALS.get(column, 2) for column in table.columns]
     return [
         [_cell(value, d) for value, d in zip(row, digits, strict=True)]
-        for row in table.to_numpy(float)
+        for row in table.itertuples(index=False, name=None)
     ]
 
 
-def _cell(value: float, digits: int) -> str:
+def _cell(value: float | str, digits: int) -> str:
+    if isinstance(value, str):
+        return value
     return "n/a" if math.isnan(value) else f"{value:z.{digits}f}"
 
 

@@ -9,11 +9,13 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from jaxfin.fit.method import DIVERGED, EXHAUSTED, STOPPED
+from jaxfin.report.canvas import save_figures
 from jaxfin.report.figures import (
+    MOST_FAINT,
     cumulative_legs,
     learning_curves,
+    partial_years,
     r2_by_year,
-    save_figures,
 )
 
 NAN = np.nan
@@ -95,6 +97,19 @@ def test_learning_curves_of_one_lane_and_one_epoch():
     assert line(figure.axes[1], "median").get_marker() == "o"
 
 
+def test_of_many_lanes_some_are_drawn_and_all_counted():
+    history = np.random.default_rng(0).uniform(0.5, 1.5, (1, 3 * MOST_FAINT, 2, 2))
+    everything = np.ones((1, 3 * MOST_FAINT), bool)
+    figure = learning_curves(history, STOPPED * everything, everything)
+    draw(figure)
+    train, _ = figure.axes
+    assert len(faint(train).get_paths()) == MOST_FAINT
+    np.testing.assert_allclose(
+        line(train, "median").get_ydata(), np.median(history[0, :, :, 0], axis=0)
+    )
+    assert f"faint: {MOST_FAINT} of {3 * MOST_FAINT} single" in footnote(figure)
+
+
 @pytest.mark.parametrize("chosen", [True, False])
 def test_learning_curves_without_any_lane(chosen):
     history = np.full((1, 1, 3, 2), NAN)
@@ -147,8 +162,12 @@ def test_legs_accumulate_logs_and_book_at_the_next_decision():
     )
     entries = [text.get_text() for text in axis.get_legend().get_texts()]
     assert entries == [
-        *("long minus short", "long leg", "short leg, as if held", "gross", "net")
+        "long minus short, gross",
+        "long minus short, net",
+        "long leg, gross",
+        "short leg, as if held, gross",
     ]
+    assert not any(drawn.get_label() == "short_leg net" for drawn in axis.lines)
     assert "of a small study" in footnote(figure)
 
 
@@ -169,8 +188,7 @@ def test_one_period_without_net(frame):
     draw(figure)
     assert line(figure.axes[0], "long_short gross").get_ydata()[1] == np.log(1.1)
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == [
-        "long minus short",
-        "gross",
+        "long minus short, gross"
     ]
 
 
@@ -206,6 +224,24 @@ def test_bars_are_r2_in_per_cent():
     np.testing.assert_allclose(middles, [1999, 2000])
     assert "not a forecast" in total.get_title(loc="left")
     assert "of a small study" in footnote(figure)
+
+
+def test_years_scored_in_part_are_hatched_and_named():
+    by_year = pd.DataFrame({"total_r": [0.4, 0.3, 0.2]}, [1999, 2000, 2001])
+    figure = r2_by_year(by_year, partial=[1999, 2001], conditions="small")
+    draw(figure)
+    hatches = [bar.get_hatch() for bar in figure.axes[0].containers[0]]
+    assert [bool(hatch) for hatch in hatches] == [True, False, True]
+    assert "scored in part: 1999, 2001." in footnote(figure)
+    assert "in part" not in footnote(r2_by_year(by_year))
+
+
+def test_partial_years_are_those_of_the_realised_return():
+    gross = np.full(26, 0.1)  # decisions 2000-01 to 2002-02, returns one period later
+    gross[[5, 25]] = NAN  # 2000-07 is not scored, the last is not realised yet
+    frame = pd.concat([series(gross), series(gross, portfolio="long_only")])
+    assert partial_years(frame, 12) == [2000, 2002]
+    assert partial_years(frame.iloc[:0], 12) == []
 
 
 def test_one_year_without_total_r2():

@@ -8,16 +8,17 @@ import yaml
 from jaxfin.report.sweeps import write_sweep
 
 
-def run(folder, total, K, finished=True):
+def run(folder, total, K, finished=True, model="cae", risk_free="subtracted"):
     folder.mkdir()
-    config = {"model": "cae", "K": K, "fit": {"seeds": 2}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    config = {"model": model, "K": K, "fit": {"seeds": 2}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     metrics = {
         "r2": {"total": {"r": total, "x": 0.2}, "predictive": {"r": 0.01}},
         "portfolios": {"equal": {"long_short": {"sharpe": 1.5, "sharpe_net": 0.5}}},
+        "sample": {"risk_free": risk_free},
     }
-    if finished:
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "provenance.json").write_text(json.dumps({"finished": finished}))
 
 
 def test_sweep_table_has_a_row_per_finished_run(tmp_path):
@@ -33,3 +34,22 @@ def test_sweep_table_has_a_row_per_finished_run(tmp_path):
     assert list(read["Sharpe long-short"]) == [1.5, 1.5]
     assert list(read["net"]) == [0.5, 0.5]
     assert "10-a" in (tmp_path / "sweep.md").read_text("utf-8")
+
+
+def test_settings_that_are_words_and_a_rate_that_is_not_known(tmp_path):
+    unknown = "unknown, taken as zero"
+    run(tmp_path / "0-a", 0.3, None, model="seqlat", risk_free=unknown)
+    run(tmp_path / "1-b", 0.1, 2)
+    table = write_sweep(tmp_path)
+    assert list(table["model"]) == ["seqlat", "cae"]
+    assert list(table["risk-free rate"]) == [unknown, "subtracted"]
+    rows = (tmp_path / "sweep.md").read_text("utf-8").splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert cells[0][:4] == ["0-a", "seqlat", "None", "30.00"]
+    assert cells[0][-1] == unknown and cells[1][2] == "2"
+
+
+def test_without_a_finished_run_there_is_no_table(tmp_path):
+    run(tmp_path / "0-a", 0.3, 1, finished=False)
+    assert write_sweep(tmp_path) is None
+    assert not (tmp_path / "sweep.csv").exists()
