@@ -6,22 +6,30 @@ Simulated panels of 200 assets and three factors. In design "persistent" the mea
 the factors move slowly, so past factors tell of the next; in gkx2021a they are constant
 and in gkx2021null zero, so nothing does. SeqLAT (residual) is trained on the first two
 thirds, with head="memory" and without; betas and factors of the two are the same, so
-that on the last third the difference is memory alone. Oracles stand beside: true means,
-Kalman filter (persistent) and prevailing mean with the true betas. Means over
-replications with standard errors. Replications already in the CSV are kept, so a killed
-study goes on. What was found is in docs/memory.md.
+that on the last third the difference is memory alone. The linear conditional
+autoencoder (CAE, depth 0) stands beside, and oracles: true means, Kalman filter
+(persistent) and prevailing mean with the true betas. Means over replications with
+standard errors. Replications already in the CSV are kept, so a killed study goes on;
+they are refused if they were made with other settings or another version of jaxfin.
+What was found is in docs/memory.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
+import json
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from rich.progress import track
 
+import jaxfin
 from jaxfin.config import StudyConfig, WindowsConfig
 from jaxfin.data.designs import Design
 from jaxfin.data.simulate import simulate
@@ -30,9 +38,10 @@ from jaxfin.fit.engine import FitConfig
 from jaxfin.study import run_study
 
 DESIGNS: tuple[Design, ...] = ("persistent", "gkx2021a", "gkx2021null")
-MODELS: dict[str, dict[str, Any]] = {
-    "prevailing": {"variant": "residual", "units": 8, "head": "none"},
-    "memory": {"variant": "residual", "units": 8, "head": "memory"},
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cae": ("cae", {"depth": 0}),
+    "prevailing": ("seqlat", {"variant": "residual", "units": 8, "head": "none"}),
+    "memory": ("seqlat", {"variant": "residual", "units": 8, "head": "memory"}),
 }
 FIT = FitConfig(
     seeds=2,
@@ -44,8 +53,14 @@ FIT = FitConfig(
 )
 
 
-def replication(design: Design, seed: int, periods: int) -> dict[str, Any]:
-    """Predictive R2 of one simulated panel, per cent, with and without memory."""
+def replication(
+    design: Design, seed: int, periods: int, fit: FitConfig = FIT
+) -> dict[str, Any]:
+    """Predictive R2 of one simulated panel, per cent: models and oracles.
+
+    Raises:
+      ArithmeticError: the two networks differ in more than the head.
+    """
     dataset = simulate(
         design,
         seed=seed,
@@ -56,15 +71,20 @@ def replication(design: Design, seed: int, periods: int) -> dict[str, Any]:
         missing=0.0,
     )
     third = periods // 3
-    windows = WindowsConfig(third, third, third + 1, third + 1)
+    windows = WindowsConfig(third, third, third + 1)
     record: dict[str, Any] = {"design": design, "seed": seed}
-    for name, options in MODELS.items():
+    for name, (model, options) in MODELS.items():
         config = StudyConfig(
-            model="seqlat", K=3, model_options=options, windows=windows, fit=FIT
+            model=model, K=3, model_options=options, windows=windows, fit=fit
         )
         metrics = run_study(config, dataset, quiet=True).metrics
         record[name] = 100 * metrics["r2"]["predictive"]["r"]
         record[f"total, {name}"] = 100 * metrics["r2"]["total"]["r"]
+    if not np.isclose(record["total, memory"], record["total, prevailing"], rtol=1e-6):
+        raise ArithmeticError(
+            f"{design}, seed {seed}: total R2 with and without the head differ: the "
+            "difference is not memory alone."
+        )
     oracle = metrics["oracle"]
     for key in ("predictive", "predictive_prevailing", "predictive_filter"):
         value = oracle.get(f"r2_{key}")
@@ -73,9 +93,10 @@ def replication(design: Design, seed: int, periods: int) -> dict[str, Any]:
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
-    """Means over replications and their standard errors, one row per design."""
+    """Means over replications (standard errors), per cent, one row per design."""
     records = records.assign(difference=records["memory"] - records["prevailing"])
     columns = [
+        "cae",
         "prevailing",
         "memory",
         "difference",
@@ -85,11 +106,46 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     ]
     grouped = records.groupby("design", sort=False)[columns]
     mean, error = grouped.mean(), grouped.sem()
-    text = mean.round(2).astype(str) + " (" + error.round(2).astype(str) + ")"
+    text = pd.DataFrame(
+        {
+            name: [
+                "n/a" if np.isnan(m) else f"{m:.2f} ({e:.2f})"
+                for m, e in zip(mean[name], error[name], strict=True)
+            ]
+            for name in columns
+        },
+        index=mean.index,
+    )
     text.insert(0, "replications", grouped.size())
-    t = mean["difference"] / error["difference"]
-    text["memory beats the mean"] = ["yes" if value > 2 else "no" for value in t]
     return text
+
+
+def verdicts(records: pd.DataFrame) -> list[str]:
+    """One line per design: two standard errors of the paired difference decide."""
+    lines = []
+    for design, chosen in records.groupby("design", sort=False):
+        gap = (chosen["memory"] - chosen["prevailing"]).to_numpy(float)
+        mean, error = gap.mean(), gap.std(ddof=1) / np.sqrt(gap.size)
+        best = chosen["oracle predictive_filter"].to_numpy(float)
+        possible = (best - chosen["prevailing"].to_numpy(float)).mean()
+        word = "does not differ from"
+        if abs(mean) > 2 * error:
+            word = "beats" if mean > 0 else "loses to"
+        line = f"{design}: memory {word} the prevailing mean, {mean:+.2f} ({error:.2f})"
+        if not np.isnan(possible):
+            line += f" of {possible:+.2f} points that the Kalman filter would gain"
+        lines.append(line)
+    return lines
+
+
+def fingerprint(periods: int, fit: FitConfig) -> str:
+    """Of settings and of jaxfin's source: rows that differ in it must not be mixed."""
+    settings = json.dumps([periods, dataclasses.asdict(fit), MODELS], sort_keys=True)
+    digest = hashlib.sha256(settings.encode())
+    for path in sorted(Path(jaxfin.__file__).parent.rglob("*.py")):
+        if path.parent.name in ("data", "models", "fit", "kernels"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def draw(records: pd.DataFrame, path: Path) -> None:
@@ -114,34 +170,57 @@ def draw(records: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the replications that are missing, then write table and figure."""
+    """Run the replications that are missing, then write tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/memory"))
     parser.add_argument("--replications", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--periods", type=int, default=360, help="in thirds")
     parser.add_argument(
         "--designs", nargs="+", default=DESIGNS, choices=get_args(Design)
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="2 replications, 5 epochs: does it run?"
+    )
     arguments = parser.parse_args()
+    fit, replications = FIT, arguments.replications
+    if arguments.quick:
+        fit, replications = dataclasses.replace(FIT, max_epochs=5), 2
     enable_compilation_cache()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f"results-{arguments.periods}.csv"
+    stem = f"{arguments.periods}{'-quick' if arguments.quick else ''}"
+    path = arguments.output / f"results-{stem}.csv"
     done: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
+    version = fingerprint(arguments.periods, fit)
+    if any(record.get("version") != version for record in done):
+        sys.exit(
+            f"error: {path} holds replications of other settings or another version of "
+            "jaxfin: name another --output, or remove the file."
+        )
     known = {(record["design"], record["seed"]) for record in done}
     wanted = [
         (design, seed)
-        for seed in range(arguments.replications)
+        for seed in range(arguments.first, arguments.first + replications)
         for design in arguments.designs
         if (design, seed) not in known
     ]
     for design, seed in track(wanted, "replications"):
-        done.append(replication(design, seed, arguments.periods))
+        record = replication(design, seed, arguments.periods, fit)
+        done.append(record | {"version": version})
         pd.DataFrame(done).to_csv(path, index=False)
     records = pd.DataFrame(done)
-    table = summary(records)
-    print(table.to_string())
-    table.to_csv(arguments.output / f"summary-{arguments.periods}.csv")
-    draw(records, arguments.output / f"memory-{arguments.periods}.png")
+    table, found = summary(records), verdicts(records)
+    print(table.to_string(), *found, sep="\n")
+    table.to_csv(arguments.output / f"summary-{stem}.csv")
+    lines = [
+        "| " + " | ".join(map(str, row)) + " |"
+        for row in table.reset_index().itertuples(index=False)
+    ]
+    header = ["design", *table.columns]
+    lines[:0] = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    text = "\n".join([*lines, "", *(f"- {line}" for line in found)])
+    (arguments.output / f"summary-{stem}.md").write_text(text + "\n")
+    draw(records, arguments.output / f"memory-{stem}.png")
 
 
 if __name__ == "__main__":
