@@ -37,10 +37,10 @@ def rolling_windows(
 
     Window w trains on ``train`` rows, validates on the next ``valid`` and tests on the
     ``test`` rows after ``embargo`` further ones; window w+1 is all that shifted by
-    ``test``, so that every row after the first fit is tested once. The return of row t is realised over (t, t+1], so the last return a fit
-    sees (row valid_stop - 1) is known when row valid_stop is decided. Test samples end
-    at the panel's last row, which is forecast though not yet scored: the last window's
-    may be shorter.
+    ``test``, so that every row after the first fit is tested once. The return of row t
+    is realised over (t, t+1], so the last return a fit sees (row valid_stop - 1) is
+    known when row valid_stop is decided. Test samples end at the panel's last row,
+    which is forecast though not yet scored: the last window's may be shorter.
 
     Args:
       periods: rows T of the panel, the unscored last one included.
