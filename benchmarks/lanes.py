@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfin.data.panel import Panel, make_panel
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.models.sequence import sequence
 from jaxfin.report.run_directory import peak_memory_gb
@@ -198,7 +198,7 @@ def main() -> None:
         periods = TRAIN + VALID + LOOKBACK + arguments.windows
         panel = benchmark_panel(stocks, periods)
         windows = rolling_windows(
-            periods, train=TRAIN + LOOKBACK, valid=VALID, test=1, step=1
+            periods, train=TRAIN + LOOKBACK, valid=VALID, test=1
         )
         # Start after the first lookback, so that every window has full batches.
         windows = Windows(

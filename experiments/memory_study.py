@@ -34,7 +34,7 @@ from jaxfin.config import StudyConfig, WindowsConfig
 from jaxfin.data.designs import Design
 from jaxfin.data.simulate import simulate
 from jaxfin.fit.compilation_cache import enable_compilation_cache
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.study import run_study
 
 DESIGNS: tuple[Design, ...] = ("persistent", "gkx2021a", "gkx2021null")

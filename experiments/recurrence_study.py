@@ -30,7 +30,7 @@ from jaxfin.data.panel import Dataset
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import JaxfinError
 from jaxfin.fit.compilation_cache import enable_compilation_cache
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.study import run_study
 
 WINDOWS = WindowsConfig(train=96, valid=24, test=12)

@@ -33,7 +33,7 @@ from jaxfin.errors import (
 )
 from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.interrupts import storage_errors
-from jaxfin.methods.catalog import build_network
+from jaxfin.methods.catalog import build_model
 from jaxfin.report.run_directory import read_yaml, release
 from jaxfin.report.sweeps import write_sweep
 from jaxfin.study import run_study
@@ -200,7 +200,7 @@ def _check_jobs(overrides: list[Any]) -> None:
         for job in itertools.product(*choices):
             try:
                 config = study_config(compose("config", list(job)))
-                build_network(
+                build_model(
                     config.model, factors=config.K, options=config.model_options
                 )
             except JaxfinError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.judgement import PortfolioConfig
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.options import checked
 
 # The precision of a study -> JAX's matmul precision.

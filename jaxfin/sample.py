@@ -9,6 +9,8 @@ import numpy as np
 from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset
 from jaxfin.errors import ConfigError
+from jaxfin.fit.estimator import Estimator
+from jaxfin.fit.runner import Model
 from jaxfin.models.network import Network
 from jaxfin.windows import Windows, rolling_windows
 
@@ -23,16 +25,19 @@ def sample_notes(
     config: StudyConfig,
     dataset: Dataset,
     windows: Windows,
-    network: Network,
+    model: Model,
 ) -> list[str]:
     """What a reader of the results must know about the sample.
 
     Raises:
-      ConfigError: the network, the sorts or the lookback do not fit the sample.
+      ConfigError: the model, the sorts or the lookback do not fit the sample.
     """
     labels, panel = dataset.labels, dataset.panel
-    if network.check is not None:
-        network.check(panel)
+    about: list[str] = []
+    if isinstance(model, Network) and model.check is not None:
+        model.check(panel)
+    if isinstance(model, Estimator) and model.examine is not None:
+        about = model.examine(panel, labels)
     quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]
     if quantiles is not None and quantiles > int(live.sum()):
         raise ConfigError(
@@ -55,18 +60,19 @@ def sample_notes(
         f"managed portfolios: median condition number of Z'Z {np.median(condition):.3g}"
         + (f", singular in {singular:.1%} of periods" if singular else "")
     )
-    lost = network.lookback - 1 - int(windows.train_start[0])
+    lost = model.lookback - 1 - int(windows.train_start[0])
     if lost > 0:
         notes.append(
-            f"a lookback of {network.lookback} periods cannot reach behind the panel: "
+            f"a lookback of {model.lookback} periods cannot reach behind the panel: "
             f"its first {lost} periods are not used for training"
         )
-        left = int(windows.train_stop[0]) - (network.lookback - 1)
+        left = int(windows.train_stop[0]) - (model.lookback - 1)
         if left < 1:
             raise ConfigError(
-                f"model.lookback={network.lookback} leaves no training period in the "
-                f"first window: set windows.train above {network.lookback - 1}."
+                f"model.lookback={model.lookback} leaves no training period in the "
+                f"first window: set windows.train above {model.lookback - 1}."
             )
+    notes += about
     if not labels.risk_free_known:
         notes.append("the risk-free rate is unknown and taken as zero: returns are raw")
     return notes

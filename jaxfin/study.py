@@ -20,12 +20,12 @@ from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import DataError
 from jaxfin.evaluate.judgement import judge
-from jaxfin.fit.engine import Lane, network_method
-from jaxfin.fit.lanes import LaneGrid, fitted_lanes, lane_grid
-from jaxfin.fit.method import DIVERGED
+from jaxfin.fit.lanes import LaneGrid
+from jaxfin.fit.method import DIVERGED, FitInfo
+from jaxfin.fit.runner import study_lanes
 from jaxfin.forecasts import Selection, out_of_sample
 from jaxfin.interrupts import storage_errors
-from jaxfin.methods.catalog import build_network
+from jaxfin.methods.catalog import build_model
 from jaxfin.report import run_directory
 from jaxfin.report.canvas import save_figures
 from jaxfin.report.figures import (
@@ -44,7 +44,6 @@ from jaxfin.report.tables import (
 )
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.training import train
-from jaxfin.windows import longest
 
 logger = logging.getLogger("jaxfin")
 
@@ -99,7 +98,7 @@ def _run(
     quiet: bool,
     checkpoint_seconds: float,
 ) -> StudyResult:
-    network, factors = build_network(
+    model, factors = build_model(
         config.model, factors=config.K, options=config.model_options
     )
     provenance = run_directory.provenance() | {"precision": config.precision}
@@ -120,7 +119,7 @@ def _run(
             digest = fingerprint(dataset.panel)
             notes = [
                 *dataset.notes,
-                *sample_notes(config, dataset, windows, network),
+                *sample_notes(config, dataset, windows, model),
             ]
             provenance |= {
                 "dataset": dataset.name,
@@ -138,13 +137,10 @@ def _run(
             run_directory.write_yaml(folder / "config.yaml", config.to_dict())
             running = provenance | {"finished": False}
             run_directory.write_json(folder / "provenance.json", running)
-        grid = lane_grid(config.fit)
+        lanes = study_lanes(model, dataset, windows, config.fit)
         state, selection, resumed = train(
             config,
-            network,
-            dataset,
-            windows,
-            grid,
+            lanes,
             folder,
             progress,
             console.print,
@@ -155,24 +151,19 @@ def _run(
 
         with _timed(seconds, "evaluate"):
             progress.stage("forecasting out of sample")
-            method = network_method(
-                network,
-                config.fit,
-                train_length=longest(windows.train_start, windows.train_stop),
-                valid_length=longest(windows.valid_start, windows.valid_stop),
-            )
             forecasts = out_of_sample(
-                method,
+                lanes.method,
                 dataset.panel,
                 windows,
-                grid,
-                fitted_lanes(network, dataset.panel, windows, config.fit, state),
+                lanes.grid,
+                lanes.fitted(state),
                 selection,
                 progress=progress.evaluate,
             )
             judgement = judge(dataset, forecasts, config.portfolio)
+        info = lanes.info(state)
         metrics = judgement.metrics | {
-            "fit": _fit_metrics(config, factors, grid, state, selection)
+            "fit": _fit_metrics(config, factors, lanes.grid, info, selection)
         }
         frame = run_directory.forecast_frame(dataset, forecasts, judgement.quantile)
         tables = study_tables(metrics, judgement.r2_by_year)
@@ -180,7 +171,7 @@ def _run(
         provenance |= {
             "finished": True,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "lanes": int(np.asarray(state.status).size),
+            "lanes": int(np.asarray(info.status).size),
             "lanes_resumed": resumed,
             # Of a resumed run only the last part was timed.
             "windows_per_second": None
@@ -195,12 +186,6 @@ def _run(
             progress.stage("writing files")
             _write(result, folder, caption)
             figures = {
-                "learning_curves": learning_curves(
-                    np.asarray(state.history),
-                    np.asarray(state.status),
-                    _selected_lanes(selection, grid),
-                    conditions=caption,
-                ),
                 "cumulative_legs": cumulative_legs(
                     judgement.portfolios, conditions=caption
                 ),
@@ -212,6 +197,14 @@ def _run(
                     conditions=caption,
                 ),
             }
+            history = np.asarray(info.history)
+            if np.isfinite(history).any():  # an estimator has no epochs
+                figures["learning_curves"] = learning_curves(
+                    history,
+                    np.asarray(info.status),
+                    _selected_lanes(selection, lanes.grid),
+                    conditions=caption,
+                )
             save_figures(folder / "figures", figures)
             # Last: it says that the run is finished.
             run_directory.write_json(folder / "provenance.json", provenance)
@@ -251,12 +244,12 @@ def load_study(directory: str | Path) -> StudyResult:
 
 def _fit_metrics(
     config: StudyConfig,
-    factors: int,
+    factors: int | None,
     grid: LaneGrid,
-    state: Lane,
+    info: FitInfo,
     selection: Selection,
 ) -> dict[str, Any]:
-    status = np.asarray(state.status)
+    status = np.asarray(info.status)
     chosen = [grid.point(point) if point >= 0 else None for point in selection.point]
     return {
         "model": config.model,
@@ -267,7 +260,7 @@ def _fit_metrics(
         "points": grid.points,
         "diverged": int((status == DIVERGED).sum()),
         "windows_without_forecast": int((selection.point < 0).sum()),
-        "mean_epochs": float(np.asarray(state.epoch).mean()),
+        "mean_epochs": float(np.asarray(info.epochs).mean()),
         "validation_score": [float(score) for score in selection.score],
         "selected": chosen,
     }

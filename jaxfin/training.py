@@ -6,23 +6,19 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxfin.checkpoint import Checkpoints
 from jaxfin.config import StudyConfig
-from jaxfin.data.panel import Dataset
 from jaxfin.errors import Interrupted
-from jaxfin.fit.engine import Lane, fit_info
-from jaxfin.fit.lanes import LaneGrid, empty_state, run_lanes
 from jaxfin.fit.method import ACTIVE, DIVERGED
+from jaxfin.fit.runner import Lanes
 from jaxfin.forecasts import Selection, select
 from jaxfin.interrupts import deferred_interrupts
-from jaxfin.models.network import Network
 from jaxfin.report.progress import Progress
-from jaxfin.windows import Windows
 
 logger = logging.getLogger("jaxfin")
 
@@ -30,17 +26,14 @@ logger = logging.getLogger("jaxfin")
 class Trained(NamedTuple):
     """Every lane of a study, trained."""
 
-    state: Lane
+    state: Any  # as `Lanes` has it
     selection: Selection
     resumed: int  # lanes that an earlier run of the directory had finished
 
 
 def train(
     config: StudyConfig,
-    network: Network,
-    dataset: Dataset,
-    windows: Windows,
-    grid: LaneGrid,
+    lanes: Lanes,
     folder: Path | None,
     progress: Progress,
     say: Callable[[str], None],
@@ -51,7 +44,8 @@ def train(
     """Train all lanes with checkpoints, and select on validation.
 
     Args:
-      config, network, dataset, windows, grid: the study.
+      config: of the study.
+      lanes: what is trained.
       folder: with the checkpoints; None keeps none.
       progress: of the study. say: prints a line.
       seconds: gets the keys "compile" and "fit".
@@ -61,9 +55,9 @@ def train(
     Raises:
       Interrupted: on SIGINT or SIGTERM, after the state was saved if there is a folder.
     """
-    panel = dataset.panel
-    total = len(np.asarray(windows.train_start))
-    lanes = total * grid.lanes
+    like = lanes.empty()
+    total = like.status.shape[0]
+    count = total * lanes.grid.lanes
     checkpoints, state, step = None, None, 0
     lanes_before, windows_before = 0, 0
     if folder is not None:
@@ -71,7 +65,6 @@ def train(
         for notice in checkpoints.notices:
             logger.warning(notice)
             say(notice)
-        like = empty_state(network, panel, windows, grid, config.fit)
         saved = checkpoints.load_latest(like)
         if saved is not None:
             step, state = saved
@@ -79,32 +72,25 @@ def train(
             lanes_before = int(finished.sum())
             windows_before = int(finished.all(axis=1).sum())
             logger.info("resumed at checkpoint %d: %d lanes done", step, lanes_before)
-            say(f"resumed: {lanes_before} of {lanes} lanes were done")
+            say(f"resumed: {lanes_before} of {count} lanes were done")
         elif resume:
             say("nothing to resume: no finished checkpoint, starting afresh")
-    progress.fit(lanes_before, lanes, windows_before, total)
+    progress.fit(lanes_before, count, windows_before, total)
     seconds |= {"compile": 0.0, "fit": 0.0}
     last_save, compilations = -checkpoint_seconds, 0
-    updates = run_lanes(
-        network,
-        panel,
-        windows,
-        grid,
-        config.fit,
-        key=jax.random.key(config.seed),
-        state=state,
-    )
+    updates = lanes.run(jax.random.key(config.seed), state)
+    worked = False
     try:
         with deferred_interrupts(say) as stop_if_interrupted:
             for update in updates:
-                state = update.state
+                state, worked = update.state, True
                 seconds |= {
                     "compile": update.compile_seconds,
                     "fit": update.fit_seconds,
                 }
                 progress.fit(
                     update.lanes_done,
-                    lanes,
+                    count,
                     update.windows_done,
                     total,
                     fit_seconds=update.fit_seconds,
@@ -130,14 +116,14 @@ def train(
                     checkpoints.save(step + 1, state)
                     raise
         assert state is not None
-        if checkpoints and compilations:
+        if checkpoints and worked:
             checkpoints.save(step + 1, state)
     finally:
         if checkpoints:
             checkpoints.close()
-    selection = select(fit_info(state), grid)
+    selection = select(lanes.info(state), lanes.grid)
     diverged = int((np.asarray(state.status) == DIVERGED).sum())
-    logger.info("%d of %d lanes diverged", diverged, lanes)
+    logger.info("%d of %d lanes diverged", diverged, count)
     for window in np.flatnonzero(selection.point < 0):
         message = f"window {window}: every lane diverged, it has no forecast"
         logger.warning(message)

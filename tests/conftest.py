@@ -18,7 +18,8 @@ import pytest
 
 from jaxfin.data.panel import Panel, make_panel
 from jaxfin.fit.compilation_cache import enable_compilation_cache
-from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.method import Method
 from jaxfin.methods.catalog import CATALOG
 from jaxfin.models.network import Network, Phase

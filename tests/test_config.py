@@ -12,8 +12,8 @@ from jaxfin.config import StudyConfig, WindowsConfig
 from jaxfin.data.sources import SOURCES, load_dataset
 from jaxfin.errors import ConfigError, JaxfinError, nearest
 from jaxfin.evaluate.judgement import PortfolioConfig
-from jaxfin.fit.engine import FitConfig
-from jaxfin.methods.catalog import CATALOG, build_network
+from jaxfin.fit.config import FitConfig
+from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.options import checked, keyword_hints
 
 EVERYTHING = StudyConfig(
@@ -144,14 +144,14 @@ def test_settings_cannot_be_changed_afterwards():
 )
 def test_a_wrong_model_is_an_error_that_names_it(arguments, options, message):
     with pytest.raises(ConfigError, match=message):
-        build_network(arguments, options=options)
+        build_model(arguments, options=options)
 
 
 def test_a_model_without_k_takes_its_own():
     for name, entry in CATALOG.items():
-        assert build_network(name)[1] == entry.factors
-        assert build_network(name, factors=2)[1] == 2
-    network, _ = build_network("seqlat", options={"lookback": 7, "hidden": [4, 4]})
+        assert build_model(name)[1] == entry.factors
+        assert build_model(name, factors=2)[1] == 2
+    network, _ = build_model("seqlat", options={"lookback": 7, "hidden": [4, 4]})
     assert network.lookback == 7
 
 

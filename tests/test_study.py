@@ -297,9 +297,9 @@ def test_a_killed_study_resumes_to_the_same_numbers(
         yield from itertools.islice(run_lanes(*arguments, **options), after)
         raise KilledError
 
-    run_lanes = training.run_lanes
+    run_lanes = runner.run_lanes
     with monkeypatch.context() as patch:
-        patch.setattr(training, "run_lanes", dying)
+        patch.setattr(runner, "run_lanes", dying)
         with pytest.raises(KilledError):
             run_study(
                 CONFIG,

@@ -27,7 +27,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import FitError
-from jaxfin.fit.engine import FitConfig, Lane, LanePrograms, lane_programs
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import Lane, LanePrograms, lane_programs
 from jaxfin.fit.method import ACTIVE, DIVERGED, Fitted
 from jaxfin.models.network import Network
 from jaxfin.windows import Windows, longest, window_at

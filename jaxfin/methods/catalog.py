@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 from jaxfin.errors import ConfigError, nearest
+from jaxfin.fit.runner import Model
+from jaxfin.methods.forest import forest
+from jaxfin.methods.linear import ols3
 from jaxfin.models.autoencoder import cae
-from jaxfin.models.network import Network
 from jaxfin.models.sequence import sequence
 from jaxfin.options import checked, keyword_hints
 
@@ -19,14 +21,14 @@ class Entry:
     """One row of the catalog.
 
     Attributes:
-      build: factory of the network; K is its keyword ``factors``, and further keywords
+      build: factory of the model; K is its keyword ``factors``, and further keywords
         are the model's options (``model.lookback=24``).
-      factors: K when the user gives none.
+      factors: K when the user gives none; None where the model has no K.
       description: one line for tables and ``--help``.
     """
 
-    build: Callable[..., Network]
-    factors: int
+    build: Callable[..., Model]
+    factors: int | None
     description: str
 
     @property
@@ -37,6 +39,8 @@ class Entry:
 
 CATALOG: Mapping[str, Entry] = {
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
+    "ols3": Entry(ols3, None, "regression on size, value, momentum (GKX 2020)"),
+    "rf": Entry(forest, None, "random forest of scikit-learn (GKX 2020)"),
     "seqrat": Entry(
         partial(sequence, "rnn"), 6, "recurrent factor network with attention (001)"
     ),
@@ -49,10 +53,10 @@ CATALOG: Mapping[str, Entry] = {
 }
 
 
-def build_network(
+def build_model(
     name: str, *, factors: int | None = None, options: Mapping[str, Any] | None = None
-) -> tuple[Network, int]:
-    """Network and K of a catalog name.
+) -> tuple[Model, int | None]:
+    """Model and K of a catalog name.
 
     Args:
       name: a key of `CATALOG`.
@@ -60,11 +64,18 @@ def build_network(
       options: keywords of the model's factory.
 
     Raises:
-      ConfigError: unknown name or option, with the nearest known one.
+      ConfigError: unknown name or option, with the nearest known one, or a K for a
+        model without latent factors.
     """
     if name not in CATALOG:
         raise ConfigError(f"model={name} is unknown: {nearest(name, CATALOG)}")
     entry = CATALOG[name]
     options = checked(options or {}, entry.options, prefix="model.")
+    if entry.factors is None:
+        if factors is not None:
+            raise ConfigError(
+                f"K={factors}: model={name} has no latent factors, leave K out."
+            )
+        return entry.build(**options), None
     factors = entry.factors if factors is None else factors
     return entry.build(factors=factors, **options), factors

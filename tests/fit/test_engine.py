@@ -12,7 +12,8 @@ import pytest
 from conftest import METHODS, PERIODS, TRAIN, VALID, linear_network, scalars
 
 from jaxfin.errors import ConfigError
-from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED, EXHAUSTED, STOPPED, Fitted
 from jaxfin.models.network import Network, Phase

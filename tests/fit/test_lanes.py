@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxfin.errors import FitError
-from jaxfin.fit.engine import FitConfig, fit_info
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import fit_info
 from jaxfin.fit.lanes import (
     _next_packs,
     empty_state,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import METHODS, build_panel, linear_network, scalars
 
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED
 from jaxfin.forecasts import select

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxfin.data.panel import make_panel
-from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
 from jaxfin.forecasts import out_of_sample, select
 from jaxfin.methods.catalog import CATALOG

@@ -21,7 +21,8 @@ from conftest import (
 )
 
 from jaxfin.fit import lanes
-from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.lanes import LaneGrid, fitted_lanes, lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED, STOPPED, Fitted
 from jaxfin.forecasts import Selection, out_of_sample

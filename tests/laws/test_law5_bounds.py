@@ -23,7 +23,8 @@ from jaxfin.evaluate.r2 import (
     squared_error,
     squared_return,
 )
-from jaxfin.fit.engine import FitConfig, network_method
+from jaxfin.fit.config import FitConfig
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.lanes import fitted_lanes, lane_grid, run_lanes
 from jaxfin.forecasts import out_of_sample, select
 from jaxfin.methods.catalog import CATALOG

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import PERIODS, TEST, TRAIN, VALID, linear_network
 
 from jaxfin.fit import lanes
-from jaxfin.fit.engine import FitConfig
+from jaxfin.fit.config import FitConfig
 from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.forecasts import Selection, out_of_sample
 from jaxfin.windows import Windows, rolling_windows

@@ -1,0 +1,67 @@
+"""How lanes are trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxfin.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How lanes are trained; the grid is the product of the three tuples.
+
+    Attributes:
+      seeds: independent initialisations averaged into the ensemble.
+      learning_rate: of Adam.
+      l1: weight on mean |kernel entry|, relative to a loss near 1.
+      dropout: rates in the beta network's hidden layers; () for none at all.
+      max_epochs: passes over the training rows at most.
+      patience: epochs without a better validation score before a lane stops.
+      batch_periods: periods in a minibatch; an epoch's batches are of equal size.
+      chunk_epochs: epochs per call of the compiled program.
+      memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
+    """
+
+    seeds: int = 3
+    learning_rate: tuple[float, ...] = (0.01,)
+    l1: tuple[float, ...] = (0.1, 1.0)
+    dropout: tuple[float, ...] = ()
+    max_epochs: int = 100
+    patience: int = 10
+    batch_periods: int = 64
+    chunk_epochs: int = 10
+    memory_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        """Reject values no fit can use; a single number is a grid of one."""
+        for name in ("learning_rate", "l1", "dropout"):
+            if isinstance(getattr(self, name), int | float):
+                object.__setattr__(self, name, (getattr(self, name),))
+        for name in (
+            "seeds",
+            "max_epochs",
+            "patience",
+            "batch_periods",
+            "chunk_epochs",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"fit.{name}={getattr(self, name)}: must be at least 1."
+                )
+        if self.memory_gb is not None and self.memory_gb <= 0:
+            raise ConfigError(f"fit.memory_gb={self.memory_gb}: must be positive.")
+        bounds = {
+            "learning_rate": (0.0, 10.0),
+            "l1": (0.0, 1e6),
+            "dropout": (0.0, 0.99),
+        }
+        for name, (low, high) in bounds.items():
+            values = getattr(self, name)
+            if not values and name != "dropout":
+                raise ConfigError(f"fit.{name} is empty: give at least one value.")
+            for value in values:
+                if not low <= value <= high or (name == "learning_rate" and value == 0):
+                    raise ConfigError(
+                        f"fit.{name}={value}: must lie between {low} and {high}."
+                    )

@@ -1,0 +1,272 @@
+"""Models a lane of which is fitted in one piece: solved, grown, or trained whole.
+
+A `Network` is trained epoch by epoch, its lanes packed together by `fit.lanes`. What is
+here has no epochs to share: instrumented PCA is solved, a forest is grown, an SDF-GAN
+trains its own ensemble. Windows are fitted one after the other; a study can be killed
+and resumed between them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxfin.data.panel import Dataset, Panel, PanelLabels
+from jaxfin.errors import FitError
+from jaxfin.fit.lanes import LaneGrid, LaneProgress
+from jaxfin.fit.method import ACTIVE, DIVERGED, STOPPED, FitInfo, Fitted, Method
+from jaxfin.windows import Windows, longest, window_at
+
+
+class Sample(NamedTuple):
+    """What an estimator may build its `Method` for: lengths are static shapes."""
+
+    train_length: int  # most training rows of any window
+    valid_length: int
+    test_length: int
+    labels: PanelLabels
+
+
+class HostFit(NamedTuple):
+    """What a host method leaves behind of one lane."""
+
+    score: float  # on validation rows, lower is better
+    forecast: np.ndarray  # (test rows, N), made at the end of each row
+
+
+class Estimator(NamedTuple):
+    """A model fitted lane by lane.
+
+    ``method(sample)`` is a `Method` whose fit is a pure function of device arrays; a
+    host estimator's is made of ``host_fit(rng, panel, window, hyper)`` by
+    `host_method`, with numpy arrays and plain numbers. Either reads returns of rows
+    below ``window.valid_stop`` only.
+    """
+
+    method: Callable[[Sample], Method]
+    # name -> values: their product is the grid
+    hypers: Mapping[str, tuple[float, ...]] = {}
+    random: bool = False  # seeds differ: the study's seeds are lanes
+    on_host: bool = False
+    x64: bool = False  # fitted in float64; what is kept is float32
+    lookback: int = 1
+    # (panel, labels) -> what a reader must know; raises ConfigError if unusable
+    examine: Callable[[Panel, PanelLabels], list[str]] | None = None
+
+
+HostFunction = Callable[
+    [np.random.Generator, Panel, Windows, Mapping[str, float]], HostFit
+]
+
+
+def host_method(fit: HostFunction, sample: Sample) -> Method:
+    """A numpy function as a `Method`: it leaves its test rows' forecasts, no model.
+
+    A forecast is asked for by row; a row outside the window's test sample is NaN.
+    """
+
+    def fitted(
+        key: Array,
+        panel: Panel,
+        window: Windows,
+        hyper: Mapping[str, Any],
+        start: Fitted | None = None,
+    ) -> Fitted:
+        plain = Windows(*(np.asarray(field) for field in window))
+        numbers = {name: float(value) for name, value in hyper.items()}
+        first, seed = int(window.test_start), int(hyper["seed"])
+        stream = [*np.asarray(jax.random.key_data(key)), first, seed]
+        rng = np.random.default_rng(stream)
+        host = jax.tree.map(np.asarray, panel)
+        score, made = fit(rng, host, plain, numbers)
+        forecast = np.full((sample.test_length, made.shape[1]), np.nan, np.float32)
+        forecast[: len(made)] = made
+        params = {"forecast": forecast, "first": np.int32(first)}
+        return Fitted(params, one_piece_info(score))
+
+    def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+        place = jnp.asarray(rows) - fitted.params["first"]
+        inside = (place >= 0) & (place < sample.test_length)
+        made = jnp.asarray(fitted.params["forecast"])[jnp.where(inside, place, 0)]
+        return jnp.where(inside[:, None], made, jnp.nan)
+
+    return Method(fitted, forecast, None)
+
+
+def one_piece_info(
+    score: Any, *, steps: Any = 1, converged: Any = True, history: Any = None
+) -> FitInfo:
+    """Diagnostics of a fit that has no epochs.
+
+    Args:
+      score: on validation rows; not finite means the lane is of no use.
+      steps: iterations taken.
+      converged: False leaves the status at "reached max_epochs".
+      history: (E, 2) if there is one.
+    """
+    array = jnp if isinstance(score, Array) else np
+    status = array.where(array.asarray(converged), STOPPED, STOPPED + 1)
+    status = array.where(array.isfinite(array.asarray(score)), status, DIVERGED)
+    return FitInfo(
+        status=array.asarray(status, np.int32),
+        best_score=array.asarray(score),
+        best_epoch=array.asarray(0, np.int32),
+        epochs=array.asarray(steps, np.int32),
+        history=array.full((1, 2), array.nan) if history is None else history,
+    )
+
+
+class EstimatorState(NamedTuple):
+    """Of every lane, leaves (W, A, ...) on the host; ACTIVE = not fitted yet."""
+
+    status: np.ndarray
+    params: Any
+    info: FitInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class EstimatorLanes:
+    """The lanes of an estimator's study, see `fit.runner.Lanes`."""
+
+    estimator: Estimator
+    dataset: Dataset
+    windows: Windows
+    seeds: int
+
+    @property
+    def grid(self) -> LaneGrid:
+        """Product of the estimator's hyperparameters, x seeds where it is random."""
+        names = list(self.estimator.hypers)
+        points = list(itertools.product(*self.estimator.hypers.values()))
+        seeds = self.seeds if self.estimator.random else 1
+        dtype = np.float64 if self.estimator.x64 else np.float32
+        hypers = {
+            name: np.tile(np.array([point[i] for point in points], dtype), seeds)
+            for i, name in enumerate(names)
+        }
+        hypers["seed"] = np.repeat(np.arange(seeds, dtype=np.int32), len(points))
+        return LaneGrid(hypers, seeds, len(points))
+
+    @property
+    def sample(self) -> Sample:
+        """Shapes and names of the study's sample."""
+        w = self.windows
+        return Sample(
+            train_length=longest(w.train_start, w.train_stop),
+            valid_length=longest(w.valid_start, w.valid_stop),
+            test_length=longest(w.test_start, w.test_stop),
+            labels=self.dataset.labels,
+        )
+
+    @property
+    def method(self) -> Method:
+        """Of one lane."""
+        return self.estimator.method(self.sample)
+
+    def empty(self) -> EstimatorState:
+        """Shapes and dtypes of the state, as zeros."""
+        with jax.enable_x64(self.estimator.x64):
+            if self.estimator.on_host:
+                slots = self.dataset.panel.universe.shape[1]
+                forecast = np.zeros((self.sample.test_length, slots), np.float32)
+                info = one_piece_info(np.float64(0))
+                one = Fitted({"forecast": forecast, "first": np.int32(0)}, info)
+            else:
+                one = jax.eval_shape(
+                    self.method.fit,
+                    jax.random.key(0),
+                    self.dataset.panel,
+                    window_at(self.windows, 0),
+                    {name: values[0] for name, values in self.grid.hypers.items()},
+                )
+        shape = (len(np.asarray(self.windows.train_start)), self.grid.lanes)
+        params, info = jax.tree.map(
+            lambda leaf: np.zeros((*shape, *leaf.shape), _kept(leaf.dtype)), tuple(one)
+        )
+        return EstimatorState(np.full(shape, ACTIVE, np.int32), params, info)
+
+    def run(self, key: Array, state: Any = None) -> Iterator[LaneProgress]:
+        """Fit every window not fitted yet; yield after each.
+
+        Raises:
+          FitError: no lane of any window has a finite validation score.
+        """
+        state = self.empty() if state is None else jax.tree.map(np.array, state)
+        panel, grid, method = self.dataset.panel, self.grid, self.method
+        compile_seconds, fit_seconds = 0.0, 0.0
+        program: Any = None
+        for window in np.flatnonzero((state.status == ACTIVE).any(axis=1)):
+            split = window_at(self.windows, int(window))
+            began = time.perf_counter()
+            if self.estimator.on_host:
+                lanes = [
+                    method.fit(key, panel, split, _lane(grid, lane))
+                    for lane in range(grid.lanes)
+                ]
+                fitted = jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
+            else:
+                with jax.enable_x64(self.estimator.x64):
+                    arguments = (
+                        key,
+                        panel,
+                        Windows(*(jnp.asarray(field, jnp.int32) for field in split)),
+                        {name: jnp.asarray(v) for name, v in grid.hypers.items()},
+                    )
+                    if program is None:
+                        by_lane = jax.vmap(method.fit, in_axes=(None, None, None, 0))
+                        program = jax.jit(by_lane).lower(*arguments).compile()
+                        compile_seconds = time.perf_counter() - began
+                        began = time.perf_counter()
+                    fitted = jax.block_until_ready(program(*arguments))
+            fit_seconds += time.perf_counter() - began
+            _put(state, int(window), fitted)
+            finished = state.status != ACTIVE
+            yield LaneProgress(
+                state=state,
+                status=state.status,
+                lanes_done=int(finished.sum()),
+                windows_done=int(finished.all(axis=1).sum()),
+                compile_seconds=compile_seconds,
+                fit_seconds=fit_seconds,
+                compilations=0 if program is None else 1,
+            )
+        if (state.status == DIVERGED).all():
+            raise FitError(
+                "no lane of any window has a finite validation score: check the panel "
+                "for windows without observed returns."
+            )
+
+    def info(self, state: EstimatorState) -> FitInfo:
+        """Diagnostics of every lane, leaves (W, A, ...)."""
+        return state.info
+
+    def fitted(self, state: EstimatorState) -> Fitted:
+        """Every lane, leaves (W, A, ...)."""
+        return Fitted(state.params, state.info)
+
+
+def _kept(dtype: Any) -> np.dtype:
+    """Of arrays in the state: a checkpoint read without float64 gives the same."""
+    return np.dtype({"float64": np.float32, "int64": np.int32}.get(str(dtype), dtype))
+
+
+def _lane(grid: LaneGrid, lane: int) -> dict[str, Any]:
+    return {name: values[lane] for name, values in grid.hypers.items()}
+
+
+def _put(state: EstimatorState, window: int, fitted: Fitted) -> None:
+    """Write a window's lanes into the state."""
+    whole = (state.status, state.params, state.info)
+    parts = (fitted.info.status, fitted.params, fitted.info)
+    for target, part in zip(
+        jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True
+    ):
+        target[window] = np.asarray(part)
