@@ -150,7 +150,11 @@ def test_a_wrong_model_is_an_error_that_names_it(arguments, options, message):
 def test_a_model_without_k_takes_its_own():
     for name, entry in CATALOG.items():
         assert build_model(name)[1] == entry.factors
-        assert build_model(name, factors=2)[1] == 2
+        if entry.factors is None:
+            with pytest.raises(ConfigError, match="no latent factors, leave K out"):
+                build_model(name, factors=2)
+        else:
+            assert build_model(name, factors=2)[1] == 2
     network, _ = build_model("seqlat", options={"lookback": 7, "hidden": [4, 4]})
     assert network.lookback == 7
 

@@ -29,7 +29,7 @@ class FitConfig:
     dropout: tuple[float, ...] = ()
     max_epochs: int = 100
     patience: int = 10
-    batch_periods: int = 64
+    batch_periods: int = 16
     chunk_epochs: int = 10
     memory_gb: float | None = None
 
