@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,21 +91,7 @@ def out_of_sample(
     starts = np.asarray(windows.test_start)
     stops = np.asarray(windows.test_stop)
     length = int((stops - starts).max())
-    contemporaneous = method.contemporaneous
-
-    @jax.jit
-    def member_outputs(fitted: Any, panel: Panel, rows: Array, lanes: Array) -> Any:
-        """Forecasts, betas and fitted returns of the chosen lanes of one window."""
-
-        def member(fitted: Fitted) -> Any:
-            forecast = method.forecast(fitted, panel, rows)
-            if contemporaneous is None:
-                return forecast, None
-            betas, factors = contemporaneous(fitted, panel, rows)
-            return forecast, (jnp.einsum("tnk,tk->tn", betas, factors), betas)
-
-        return jax.vmap(member)(jax.tree.map(lambda leaf: leaf[lanes], fitted))
-
+    contemporaneous, member_outputs = method.contemporaneous, _member_outputs(method)
     pieces: list[tuple[np.ndarray, ...]] = []
     for window, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         # Rows past the last are computed with it and cut off: one static shape.
@@ -139,6 +126,27 @@ def out_of_sample(
         member_fitted=explained,
         least_squares_sse=joined[2] if contemporaneous is not None else None,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _member_outputs(method: Method) -> Callable[..., Any]:
+    """Forecasts, betas and fitted returns of the chosen lanes of one window.
+
+    Compiled once per method and shape, for the panel and for changes of it alike.
+    """
+
+    @jax.jit
+    def outputs(fitted: Any, panel: Panel, rows: Array, lanes: Array) -> Any:
+        def member(fitted: Fitted) -> Any:
+            forecast = method.forecast(fitted, panel, rows)
+            if method.contemporaneous is None:
+                return forecast, None
+            betas, factors = method.contemporaneous(fitted, panel, rows)
+            return forecast, (jnp.einsum("tnk,tk->tn", betas, factors), betas)
+
+        return jax.vmap(member)(jax.tree.map(lambda leaf: leaf[lanes], fitted))
+
+    return outputs
 
 
 def _member_mean(members: np.ndarray) -> np.ndarray:

@@ -36,35 +36,51 @@ class Sample(NamedTuple):
 
 
 class HostFit(NamedTuple):
-    """What a host method leaves behind of one lane."""
+    """One lane of a host estimator."""
 
     score: float  # on validation rows, lower is better
-    forecast: np.ndarray  # (test rows, N), made at the end of each row
+    # (panel, rows) -> (rows, N) made at the end of each row, any number outside the
+    # universe; the panel has numpy leaves
+    predict: Callable[[Panel, np.ndarray], np.ndarray]
+
+
+HostFunction = Callable[
+    [np.random.Generator, Panel, Windows, Mapping[str, float]], HostFit
+]
 
 
 class Estimator(NamedTuple):
     """A model fitted lane by lane.
 
     ``method(sample)`` is a `Method` whose fit is a pure function of device arrays; a
-    host estimator's is made of ``host_fit(rng, panel, window, hyper)`` by
-    `host_method`, with numpy arrays and plain numbers. Either reads returns of rows
-    below ``window.valid_stop`` only.
+    host estimator's ``host_fit(rng, panel, window, hyper)`` takes numpy arrays and
+    plain numbers. Either reads rows below ``window.valid_stop`` only.
     """
 
-    method: Callable[[Sample], Method]
+    method: Callable[[Sample], Method] | None = None
+    host_fit: HostFunction | None = None
     # name -> values: their product is the grid
     hypers: Mapping[str, tuple[float, ...]] = {}
     random: bool = False  # seeds differ: the study's seeds are lanes
-    on_host: bool = False
     x64: bool = False  # fitted in float64; what is kept is float32
     lookback: int = 1
     # (panel, labels) -> what a reader must know; raises ConfigError if unusable
     examine: Callable[[Panel, PanelLabels], list[str]] | None = None
 
 
-HostFunction = Callable[
-    [np.random.Generator, Panel, Windows, Mapping[str, float]], HostFit
-]
+def host_fitted(
+    fit: HostFunction,
+    key: Array,
+    panel: Panel,
+    window: Windows,
+    hyper: Mapping[str, Any],
+) -> HostFit:
+    """One lane of a host estimator: the same key, window and seed give the same fit."""
+    plain = Windows(*(np.asarray(field) for field in window))
+    numbers = {name: float(value) for name, value in hyper.items()}
+    stream = [*np.asarray(jax.random.key_data(key)), int(plain.test_start)]
+    rng = np.random.default_rng([*stream, int(hyper["seed"])])
+    return fit(rng, jax.tree.map(np.asarray, panel), plain, numbers)
 
 
 def host_method(fit: HostFunction, sample: Sample) -> Method:
@@ -80,16 +96,12 @@ def host_method(fit: HostFunction, sample: Sample) -> Method:
         hyper: Mapping[str, Any],
         start: Fitted | None = None,
     ) -> Fitted:
-        plain = Windows(*(np.asarray(field) for field in window))
-        numbers = {name: float(value) for name, value in hyper.items()}
-        first, seed = int(window.test_start), int(hyper["seed"])
-        stream = [*np.asarray(jax.random.key_data(key)), first, seed]
-        rng = np.random.default_rng(stream)
-        host = jax.tree.map(np.asarray, panel)
-        score, made = fit(rng, host, plain, numbers)
-        forecast = np.full((sample.test_length, made.shape[1]), np.nan, np.float32)
-        forecast[: len(made)] = made
-        params = {"forecast": forecast, "first": np.int32(first)}
+        score, predict = host_fitted(fit, key, panel, window, hyper)
+        rows = np.arange(int(window.test_start), int(window.test_stop))
+        slots = panel.universe.shape[1]
+        forecast = np.full((sample.test_length, slots), np.nan, np.float32)
+        forecast[: len(rows)] = predict(jax.tree.map(np.asarray, panel), rows)
+        params = {"forecast": forecast, "first": np.int32(rows[0])}
         return Fitted(params, one_piece_info(score))
 
     def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
@@ -169,12 +181,15 @@ class EstimatorLanes:
     @property
     def method(self) -> Method:
         """Of one lane."""
+        if self.estimator.host_fit is not None:
+            return host_method(self.estimator.host_fit, self.sample)
+        assert self.estimator.method is not None
         return self.estimator.method(self.sample)
 
     def empty(self) -> EstimatorState:
         """Shapes and dtypes of the state, as zeros."""
         with jax.enable_x64(self.estimator.x64):
-            if self.estimator.on_host:
+            if self.estimator.host_fit is not None:
                 slots = self.dataset.panel.universe.shape[1]
                 forecast = np.zeros((self.sample.test_length, slots), np.float32)
                 info = one_piece_info(np.float64(0))
@@ -206,7 +221,7 @@ class EstimatorLanes:
         for window in np.flatnonzero((state.status == ACTIVE).any(axis=1)):
             split = window_at(self.windows, int(window))
             began = time.perf_counter()
-            if self.estimator.on_host:
+            if self.estimator.host_fit is not None:
                 lanes = [
                     method.fit(key, panel, split, _lane(grid, lane))
                     for lane in range(grid.lanes)

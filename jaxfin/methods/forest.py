@@ -8,8 +8,7 @@ import numpy as np
 
 from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
-from jaxfin.fit.estimator import Estimator, HostFit, Sample, host_method
-from jaxfin.fit.method import Method
+from jaxfin.fit.estimator import Estimator, HostFit
 from jaxfin.windows import Windows
 
 
@@ -80,9 +79,8 @@ def forest(
     ) -> HostFit:
         from sklearn.ensemble import RandomForestRegressor
 
-        universe = np.asarray(panel.universe)
         returns = np.asarray(panel.excess_returns)
-        mask = universe & np.asarray(panel.observed)
+        mask = np.asarray(panel.universe) & np.asarray(panel.observed)
 
         def cells(which: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, ...]:
             row, slot = np.nonzero(which[start:stop])
@@ -91,12 +89,9 @@ def forest(
             return row[order] + start, slot[order]
 
         row, slot = cells(mask, int(window.train_start), int(window.train_stop))
-        forecast = np.full(
-            (int(window.test_stop) - int(window.test_start), universe.shape[1]), np.nan
-        )
         valid = cells(mask, int(window.valid_start), int(window.valid_stop))
         if not row.size or not valid[0].size:
-            return HostFit(np.nan, forecast)
+            return HostFit(np.nan, lambda panel, rows: np.full(returns[rows].shape, 0))
         scale = np.mean(returns[row, slot].astype(np.float64) ** 2)
         if row.size > max_rows:
             kept = np.sort(rng.choice(row.size, max_rows, replace=False))
@@ -113,20 +108,19 @@ def forest(
         # Threads add trees up in the order they end: not the same bits every time.
         model.set_params(n_jobs=1)
         error = returns[valid] - model.predict(features(panel, *valid))
-        test = cells(universe, int(window.test_start), int(window.test_stop))
-        forecast[test[0] - int(window.test_start), test[1]] = model.predict(
-            features(panel, *test)
-        )
-        # An asset outside the universe is not asked for: any number will do there.
-        return HostFit(float(np.mean(error**2) / scale), np.nan_to_num(forecast))
 
-    def method(sample: Sample) -> Method:
-        return host_method(fit, sample)
+        def predict(panel: Panel, rows: np.ndarray) -> np.ndarray:
+            live = np.asarray(panel.universe)[rows]
+            made = np.zeros(live.shape)
+            place, slot = np.nonzero(live)
+            made[place, slot] = model.predict(features(panel, rows[place], slot))
+            return made
+
+        return HostFit(float(np.mean(error**2) / scale), predict)
 
     return Estimator(
-        method,
+        host_fit=fit,
         hypers={"max_depth": max_depth, "max_features": max_features},
         random=True,
-        on_host=True,
         examine=examine,
     )

@@ -70,7 +70,7 @@ def outcome(row, panel, window=1):
     rows = jnp.arange(int(split.test_start), int(split.test_stop))
     method = lanes.method
     fit = method.fit
-    if not lanes.estimator.on_host:
+    if lanes.estimator.host_fit is None:
         fit = jax.jit(fit)
     infos, forecasts, fits = [], [], []
     for lane in range(lanes.grid.lanes):

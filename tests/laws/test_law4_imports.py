@@ -87,7 +87,7 @@ def test_imports_come_from_the_left(path):
     [
         ("hydra", set()),
         ("omegaconf", set()),
-        ("flax.linen", {"models/nets.py"}),
+        ("flax.linen", {"models/nets.py", "models/sdf_nets.py"}),
         ("orbax", {"checkpoint.py"}),
         ("torch", set()),
     ],
