@@ -55,6 +55,7 @@ class StudyResult(NamedTuple):
     metrics: dict[str, Any]  # nested; metrics["units"] says what each number is
     forecasts: pd.DataFrame  # see report.run_directory.forecast_frame
     portfolios: pd.DataFrame  # one row per decision date and portfolio
+    errors: pd.DataFrame  # see `evaluate.judgement.Judgement`
     tables: dict[str, pd.DataFrame]
     provenance: dict[str, Any]
     directory: Path | None
@@ -180,7 +181,14 @@ def _run(
             "peak_memory_gb": round(run_directory.peak_memory_gb(), 3),
         }
         result = StudyResult(
-            config, metrics, frame, judgement.portfolios, tables, provenance, folder
+            config,
+            metrics,
+            frame,
+            judgement.portfolios,
+            judgement.errors,
+            tables,
+            provenance,
+            folder,
         )
         if folder is not None:
             progress.stage("writing files")
@@ -236,6 +244,7 @@ def load_study(directory: str | Path) -> StudyResult:
         metrics=json.loads((folder / "metrics.json").read_text()),
         forecasts=pd.read_parquet(folder / "forecasts.parquet"),
         portfolios=pd.read_parquet(folder / "portfolios.parquet"),
+        errors=pd.read_parquet(folder / "errors.parquet"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),
         directory=folder,
@@ -277,6 +286,7 @@ def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
 def _write(result: StudyResult, folder: Path, caption: str) -> None:
     run_directory.write_parquet(folder / "forecasts.parquet", result.forecasts)
     run_directory.write_parquet(folder / "portfolios.parquet", result.portfolios)
+    run_directory.write_parquet(folder / "errors.parquet", result.errors)
     run_directory.write_json(folder / "metrics.json", result.metrics)
     write_tables(folder / "tables", result.tables, caption=caption)
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from jaxfin import training
 from jaxfin.config import StudyConfig
 from jaxfin.data.simulate import simulate
 from jaxfin.errors import ConfigError, DataError, ResumeError, WindowError
+from jaxfin.fit import runner
 from jaxfin.report import run_directory
 from jaxfin.study import load_study, run_study
 

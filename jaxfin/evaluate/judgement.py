@@ -14,6 +14,7 @@ from jaxfin.data.oracle import oracle_r2
 from jaxfin.data.panel import Dataset, Panel, PanelLabels
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
+from jaxfin.evaluate.intervals import Bootstrap, r2_interval
 from jaxfin.evaluate.performance import performance
 from jaxfin.evaluate.r2 import (
     assert_within_bound,
@@ -24,6 +25,7 @@ from jaxfin.evaluate.r2 import (
     squared_error,
     squared_return,
 )
+from jaxfin.evaluate.sharpe_tests import sharpe_standard_error
 from jaxfin.forecasts import Forecasts
 from jaxfin.portfolio.holding import LegSeries, leg_series, long_short
 from jaxfin.portfolio.sorts import leg_weights, quantile, quantile_count
@@ -31,10 +33,13 @@ from jaxfin.portfolio.sorts import leg_weights, quantile, quantile_count
 UNITS = {
     "r2": "share of the uncentred sum of squares, 1 = perfect, 0 = a forecast of zero",
     "r2.total": "contemporaneous fit beta_t'f_{t+1}, not a forecast",
-    "r2.predictive": "beta_t'lambda_t, lambda_t the mean of the factors realised from "
-    "the start of the window's training sample to t, with that window's parameters",
+    "r2.predictive": "the forecast; of latent factor models beta_t'lambda_t, lambda_t "
+    "the mean of the factors realised from the start of the window's training sample "
+    "to t, with that window's parameters",
     "r2.*.r": "individual assets",
     "r2.*.x": "characteristic-managed portfolios (Z'Z)^+ Z'r, constant included",
+    "r2_se": "standard error of r2: sd over stationary bootstrap draws of the scored "
+    "periods, forecasts as given",
     "r2_seeds": "mean and sd (ddof=1) over single seeds, not ensembles; seeds share "
     "the batch order",
     "r2_bound": "mean over seeds of the R2 that no factors can exceed given the seed's "
@@ -43,6 +48,8 @@ UNITS = {
     "portfolios.*.mean": "per year, decimal, excess of the risk-free rate",
     "portfolios.*.volatility": "per year, decimal",
     "portfolios.*.sharpe": "annualised mean / sd (ddof=1)",
+    "portfolios.*.sharpe_se": "of sharpe, annualised, robust to serial dependence; "
+    "sharpe_net_se likewise",
     "portfolios.*.turnover": "units traded per period; opening trade counted, no 1/2",
     "portfolios.*.max_drawdown": "share of the peak of compounded gross excess returns",
     "oracle": "what the simulator's true betas and factors reach on the same rows; "
@@ -51,11 +58,14 @@ UNITS = {
     "portfolios.*.mean_net": "per year, decimal, after costs",
     "portfolios.*.sharpe_net": "annualised, of the net series",
     "portfolios.*.unpriced_share": "held asset-periods without a return",
-    "fit.validation_score": "per window, squared error of the fit / mean square of "
-    "training returns",
+    "fit.validation_score": "per window, mean squared error / mean square of training "
+    "returns, of the fit beta_t'f_t where the model has factors, else of the forecast",
     "fit.selected": "per window, the hyperparameters with the lowest validation score",
     "sample.one_sided_periods": "scored periods in which ties leave a leg empty",
 }
+
+
+BOOTSTRAP = Bootstrap(seed=0, draws=999)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +100,9 @@ class Judgement(NamedTuple):
         pd.DataFrame
     )  # year of the realised return x (total_r, predictive_r, ..)
     portfolios: pd.DataFrame  # one row per decision date and portfolio
+    # one row per scored decision: date, then total_r_sse, total_r_sst, ..: squared
+    # errors of the ensemble and squared returns, summed over the cross-section
+    errors: pd.DataFrame
     quantile: np.ndarray  # (R, N) bucket of each asset at each decision, 0 = none
 
 
@@ -122,6 +135,12 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         "r2": _nested(
             {key: r2_from_sums(*pair) for key, pair in sums.ensemble.items()}
         ),
+        "r2_se": _nested(
+            {
+                key: r2_interval(sse[scored], sst[scored], BOOTSTRAP).standard_error
+                for key, (sse, sst) in sums.ensemble.items()
+            }
+        ),
         "r2_seeds": _nested(
             {key: _mean_sd(_member_r2(*pair)) for key, pair in sums.members.items()}
         ),
@@ -144,6 +163,7 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         if legs is None
         else {
             name: performance(leg, labels.periods_per_year, scored)._asdict()
+            | _sharpe_errors(leg, labels.periods_per_year, scored)
             for name, leg in legs.items()
         }
         for weighting, legs in series.items()
@@ -171,9 +191,28 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         }
     ).astype(float)
     by_year.index.name = "year"
+    errors = pd.DataFrame({"date": labels.dates[rows[scored]]})
+    for key, pair in sums.ensemble.items():
+        for name, values in zip(("sse", "sst"), pair, strict=True):
+            errors["_".join((*key, name))] = values[scored]
     return Judgement(
-        metrics, by_year, _series_frame(labels, rows, series, scored), buckets
+        metrics, by_year, _series_frame(labels, rows, series, scored), errors, buckets
     )
+
+
+def _sharpe_errors(
+    series: LegSeries, periods_per_year: int, scored: np.ndarray
+) -> dict[str, float]:
+    """Standard errors of the annual Sharpe ratios, gross and net."""
+    return {
+        name: sharpe_standard_error(
+            np.asarray(values, float)[scored], periods_per_year
+        ).hac
+        for name, values in {
+            "sharpe_se": series.gross,
+            "sharpe_net_se": series.net,
+        }.items()
+    }
 
 
 class _Sums(NamedTuple):

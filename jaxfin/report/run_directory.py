@@ -5,6 +5,7 @@ provenance.json      command, commit, versions, device, data hash, seconds
 metrics.json         nested numbers; the key "units" says what each one is
 forecasts.parquet    decision date, asset, forecast, fitted, realised, quantile, window
 portfolios.parquet   decision date, weighting, portfolio, gross, turnover, net, counts
+errors.parquet       decision date, squared errors and squared returns of the period
 tables/ figures/     Markdown, LaTeX and CSV; PNG
 log.txt              what happened when
 checkpoints/         state of every lane

@@ -35,10 +35,12 @@ _PORTFOLIO_COLUMNS = {
     "hit_share": ("hit share %", 100, 1),
     "unpriced_share": ("unpriced %", 100, 2),
     "periods": ("periods", 1, 0),
+    "sharpe_se": ("Sharpe gross se", 1, 2),
+    "sharpe_net_se": ("Sharpe net se", 1, 2),
 }
 _DECIMALS = {column: digits for column, _, digits in _PORTFOLIO_COLUMNS.values()}
 _PORTFOLIOS = ("long_short", "long_only", "short_leg")
-_CONSOLE_PORTFOLIO_COLUMNS = 6
+_CONSOLE_PORTFOLIO_COLUMNS = 5
 
 NOT_A_FORECAST = (
     "Total R2 is a contemporaneous fit, not a forecast. The bound is that of single "
@@ -63,9 +65,10 @@ def study_tables(metrics: Metrics, by_year: pd.DataFrame) -> dict[str, pd.DataFr
 def r2_table(metrics: Metrics) -> pd.DataFrame:
     """Total and predictive R2 of assets (r) and managed portfolios (x), per cent.
 
-    Columns: ensemble; mean and sd of single seeds; bound (least squares on a seed's own
-    betas, total r only); where the truth is known, one per oracle number, which is
-    about r. ``r2_<kind>_<rest>`` of the oracle becomes column "oracle <rest>".
+    Columns: ensemble and its standard error; mean and sd of single seeds; bound (least
+    squares on a seed's own betas, total r only); where the truth is known, one per
+    oracle number, which is about r. ``r2_<kind>_<rest>`` of the oracle becomes column
+    "oracle <rest>".
     """
     rows: dict[str, dict[str, float]] = {}
     for kind in ("total", "predictive"):
@@ -73,6 +76,7 @@ def r2_table(metrics: Metrics) -> pd.DataFrame:
             seeds = _at(metrics, "r2_seeds", kind, side) or {}
             rows[f"{kind} {side}"] = {
                 "ensemble": _number(_at(metrics, "r2", kind, side), 100),
+                "ensemble se": _number(_at(metrics, "r2_se", kind, side), 100),
                 "seed mean": _number(seeds.get("mean"), 100),
                 "seed sd": _number(seeds.get("sd"), 100),
                 "bound": _number(_at(metrics, "r2_bound", kind, side), 100),
@@ -199,7 +203,14 @@ def markdown(table: pd.DataFrame) -> str:
 def console_tables(metrics: Metrics, *, data: str) -> Group:
     """The two tables a study ends with, for `rich.print`, and their conditions."""
     sample, ic = metrics["sample"], metrics["rank_ic"]
-    portfolios = portfolio_table(metrics).iloc[:, :_CONSOLE_PORTFOLIO_COLUMNS]
+    portfolios = portfolio_table(metrics)
+    portfolios = portfolios.drop(
+        columns=[
+            column
+            for column in portfolios.columns[_CONSOLE_PORTFOLIO_COLUMNS:]
+            if not column.startswith("Sharpe")
+        ]
+    )
     missing = [
         f"{weighting.capitalize()} weighted {reason}."
         for weighting, reason in metrics["portfolios"].items()
@@ -219,39 +230,55 @@ def console_tables(metrics: Metrics, *, data: str) -> Group:
     ]
     return Group(
         Text(conditions(metrics, data=data), style="bold"),
-        _console_r2(r2_table(metrics)),
+        *_console_r2(r2_table(metrics)),
         Text(" ".join(r2_note), style="dim"),
         _console_portfolios(portfolios, metrics["portfolios"]),
         Text(" ".join(portfolio_note), style="dim"),
     )
 
 
-def _console_r2(table: pd.DataFrame) -> Table:
-    """Standard errors stand in parentheses behind the number they belong to."""
-    errors = {c: f"{c} se" for c in table.columns if f"{c} se" in table.columns}
-    shown = [c for c in table.columns if c not in errors.values()]
-    headers = [f"{column} (se)" if column in errors else column for column in shown]
-    view = _console_table("Out-of-sample R2, per cent", ["", *headers])
-    for key, cells in zip(table.index, _formatted(table), strict=True):
-        cell = dict(zip(table.columns, cells, strict=True))
-        for column, error in errors.items():
-            if cell[error] != "n/a":
-                cell[column] += f" ({cell[error]})"
-        view.add_row(str(key), *(cell[column] for column in shown))
-    return view
+def _console_r2(table: pd.DataFrame) -> list[Table]:
+    known = [column for column in table.columns if column.startswith("oracle")]
+    parts = {"Out-of-sample R2, per cent": table.drop(columns=known)}
+    if known:
+        parts["What the truth would reach, per cent"] = table.loc[
+            [key for key in table.index if key.endswith(" r")], known
+        ]
+    views = []
+    for title, part in parts.items():
+        headers, rows = _with_errors(part)
+        view = _console_table(title, ["", *headers])
+        for key, cells in zip(part.index, rows, strict=True):
+            view.add_row(str(key), *cells)
+        views.append(view)
+    return views
 
 
 def _console_portfolios(table: pd.DataFrame, legs: Metrics) -> Table:
     """A weighting that is not available takes one row."""
-    view = _console_table("Portfolios sorted on forecasts", ["", *table.columns])
-    for (weighting, portfolio), cells in zip(
-        table.index, _formatted(table), strict=True
-    ):
+    headers, rows = _with_errors(table)
+    view = _console_table("Portfolios sorted on forecasts", ["", *headers])
+    for (weighting, portfolio), cells in zip(table.index, rows, strict=True):
         if not isinstance(legs[weighting], str):
             view.add_row(f"{weighting} {portfolio.replace('_', ' ')}", *cells)
         elif portfolio == _PORTFOLIOS[0]:
             view.add_row(f"{weighting} weighted", *cells)
     return view
+
+
+def _with_errors(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells, standard errors in parentheses behind their numbers."""
+    errors = {c: f"{c} se" for c in table.columns if f"{c} se" in table.columns}
+    shown = [c for c in table.columns if c not in errors.values()]
+    headers = [f"{column} (se)" if column in errors else column for column in shown]
+    rows = []
+    for cells in _formatted(table):
+        cell = dict(zip(table.columns, cells, strict=True))
+        for column, error in errors.items():
+            if cell[error] != "n/a":
+                cell[column] += f" ({cell[error]})"
+        rows.append([cell[column] for column in shown])
+    return headers, rows
 
 
 def _console_table(title: str, headers: list[str]) -> Table:

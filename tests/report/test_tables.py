@@ -36,6 +36,8 @@ def leg(mean):
         "skewness": -0.21,
         "hit_share": 0.55,
         "unpriced_share": 0.0125,
+        "sharpe_se": 0.11,
+        "sharpe_net_se": 0.12,
     }
 
 
@@ -46,6 +48,10 @@ def metrics():
         "r2": {
             "total": {"r": 0.4012, "x": 0.9},
             "predictive": {"r": 0.0123, "x": -1e-6},
+        },
+        "r2_se": {
+            "total": {"r": 0.015, "x": 0.02},
+            "predictive": {"r": 0.004, "x": NAN},
         },
         "r2_seeds": {
             "total": {"r": seeds, "x": seeds},
@@ -104,8 +110,10 @@ def printed(metrics, width=80):
 def test_r2_in_per_cent(metrics):
     table = r2_table(metrics)
     assert list(table.index) == ["total r", "total x", "predictive r", "predictive x"]
-    assert list(table) == ["ensemble", "seed mean", "seed sd", "bound"]
-    assert table.loc["total r"].tolist() == pytest.approx([40.12, 39, 1.25, 44])
+    assert list(table) == [
+        *("ensemble", "ensemble se", "seed mean", "seed sd", "bound")
+    ]
+    assert table.loc["total r"].tolist() == pytest.approx([40.12, 1.5, 39, 1.25, 44])
     assert table.loc["predictive r", "ensemble"] == pytest.approx(1.23)
     assert table.loc["predictive r", "seed mean"] == pytest.approx(1.0)
     assert np.isnan(table.loc["predictive r", "seed sd"])
@@ -129,7 +137,9 @@ def test_oracle_columns_follow_its_keys(metrics):
 
 
 def test_method_without_factors_has_no_total_r2(metrics):
-    del metrics["r2"]["total"], metrics["r2_seeds"]["total"], metrics["r2_bound"]
+    for key in ("r2", "r2_se", "r2_seeds"):
+        del metrics[key]["total"]
+    del metrics["r2_bound"]
     table = r2_table(metrics)
     assert table.loc[["total r", "total x"]].isna().all(axis=None)
     assert table.loc["predictive r", "ensemble"] == pytest.approx(1.23)
@@ -137,7 +147,7 @@ def test_method_without_factors_has_no_total_r2(metrics):
 
 
 def test_portfolios_have_every_measure_and_units(metrics):
-    assert set(leg(0.1)) == set(Performance._fields)
+    assert set(leg(0.1)) == {*Performance._fields, "sharpe_se", "sharpe_net_se"}
     table = portfolio_table(metrics)
     assert table.index.tolist() == [
         (weighting, portfolio)
@@ -157,6 +167,8 @@ def test_portfolios_have_every_measure_and_units(metrics):
             "hit share %": 55.0,
             "unpriced %": 1.25,
             "periods": 120,
+            "Sharpe gross se": 0.11,
+            "Sharpe net se": 0.12,
         }
     )
     assert table.loc[("equal", "short_leg"), "mean % p.a."] == pytest.approx(-2.34)
@@ -192,11 +204,13 @@ def test_r2_by_year_in_per_cent():
 def test_markdown_rounds_aligns_and_has_no_negative_zero(metrics):
     lines = markdown(r2_table(metrics)).splitlines()
     assert len({len(line) for line in lines}) == 1
-    assert lines[-1] == ("| predictive x |     0.00 |     39.00 |    1.25 |   n/a |")
+    assert lines[-1] == (
+        "| predictive x |     0.00 |         n/a |     39.00 |    1.25 |   n/a |"
+    )
     row = markdown(portfolio_table(metrics)).splitlines()[2].split("|")
     assert [cell.strip() for cell in row[1:-1]] == [
         *("equal", "long_short", "12.3", "20.0", "0.62", "0.25", "2.50", "34.5"),
-        *("5.0", "-0.21", "55.0", "1.25", "120"),
+        *("5.0", "-0.21", "55.0", "1.25", "120", "0.11", "0.12"),
     ]
 
 
@@ -212,7 +226,7 @@ def test_files_hold_the_tables(metrics, tmp_path):
     text = (tmp_path / "tables" / "portfolios.md").read_text("utf-8")
     assert text == markdown(tables["portfolios"]) + "\nwhat it is of\n"
     csv = (tmp_path / "tables" / "portfolios.csv").read_text("utf-8")
-    assert "value,long_only" + 11 * ",n/a" in csv.splitlines()
+    assert "value,long_only" + 13 * ",n/a" in csv.splitlines()
     read = pd.read_csv(tmp_path / "tables" / "portfolios.csv", index_col=[0, 1])
     pd.testing.assert_frame_equal(read, tables["portfolios"])
 
@@ -243,9 +257,9 @@ def test_console_fits_a_narrow_terminal(metrics, oracle):
     assert "\u2026" not in text  # nothing was cut off
     flat = " ".join(text.split())
     assert "not a forecast" in flat
-    assert "predictive r 1.23 1.00 n/a n/a" in flat
-    assert "equal long short 12.3 20.0 0.62 0.25 2.50 34.5" in flat
-    assert "value weighted n/a n/a n/a n/a n/a n/a" in flat
+    assert "predictive r 1.23 (0.40) 1.00 n/a n/a" in flat
+    assert "equal long short 12.3 20.0 0.62 (0.11) 0.25 (0.12) 2.50" in flat
+    assert "value weighted n/a n/a n/a n/a n/a" in flat
     assert "Value weighted n/a: the panel has no market values." in flat
     assert "net of 30 bp" in flat
     assert "Rank IC 0.051, t = 4.12 over 120 periods" in flat
