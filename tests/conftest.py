@@ -49,9 +49,15 @@ class Row:
         """Factors read returns as a vector, one weight a slot: slots are no labels."""
         return self.options.get("input") == "r"
 
+    @property
+    def direct(self) -> bool:
+        """Forecasts returns from what is known at t, without factors."""
+        return CATALOG[self.model].factors is None
+
     def network(self, dtype=np.float64):
         build = CATALOG[self.model].build
-        return build(factors=FACTORS, dtype=dtype, **self.options)
+        factors = {} if self.direct else {"factors": FACTORS}
+        return build(dtype=dtype, **factors, **self.options)
 
 
 UNITS, DAMPING = 3, 1.5  # no defaults: those differ by variant, and are larger
@@ -75,6 +81,11 @@ METHODS = {
     "cae-2": Row("cae", {"depth": 2}),
     "cae-3": Row("cae", {"depth": 3}),
     "cae-batch-norm": Row("cae", {"depth": 1, "batch_norm": True}),
+    "nn1-plain": Row("nn1", {"batch_norm": False, "huber": 2.0}),
+    "nn2": Row("nn2"),
+    "nn3-macro": Row("nn3", {"macro": True}),
+    "nn4": Row("nn4"),
+    "nn5": Row("nn5", {"batch_norm": False}),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
 
@@ -94,7 +105,7 @@ class Fits:
                 train_length=TRAIN,
                 valid_length=VALID,
             )
-            jitted = Method(*(jax.jit(function) for function in plain))
+            jitted = Method(*(each and jax.jit(each) for each in plain))
             self._methods[name, dtype] = jitted
         return self._methods[name, dtype]
 

@@ -10,8 +10,11 @@ from typing import Any
 from jaxfin.errors import ConfigError, nearest
 from jaxfin.fit.runner import Model
 from jaxfin.methods.forest import forest
+from jaxfin.methods.gan import gan
+from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
 from jaxfin.models.autoencoder import cae
+from jaxfin.models.direct import direct_network
 from jaxfin.models.sequence import sequence
 from jaxfin.options import checked, keyword_hints
 
@@ -39,6 +42,16 @@ class Entry:
 
 CATALOG: Mapping[str, Entry] = {
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
+    "gan": Entry(gan, 1, "SDF network against moment network (Chen-Pelger-Zhu)"),
+    "ipca": Entry(ipca, 3, "instrumented principal components (KPS 2019)"),
+    **{
+        f"nn{depth}": Entry(
+            partial(direct_network, depth),
+            None,
+            f"network of {depth} hidden layers on characteristics (GKX 2020)",
+        )
+        for depth in range(1, 6)
+    },
     "ols3": Entry(ols3, None, "regression on size, value, momentum (GKX 2020)"),
     "rf": Entry(forest, None, "random forest of scikit-learn (GKX 2020)"),
     "seqrat": Entry(

@@ -110,7 +110,8 @@ def forest(
         error = returns[valid] - model.predict(features(panel, *valid))
 
         def predict(panel: Panel, rows: np.ndarray) -> np.ndarray:
-            live = np.asarray(panel.universe)[rows]
+            # Beyond the universe: a half of it may be trained on, the other tested.
+            live = np.asarray(panel.asset)[rows] >= 0
             made = np.zeros(live.shape)
             place, slot = np.nonzero(live)
             made[place, slot] = model.predict(features(panel, rows[place], slot))

@@ -15,12 +15,16 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jax import Array
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
-from jaxfin.kernels import accumulated_sum
+from jaxfin.models.losses import (
+    blockwise_sum,
+    mean_absolute_kernel,
+    padded,
+    return_scale,
+)
 from jaxfin.models.nets import (
     BetaNetwork,
     CarriedFactors,
@@ -28,9 +32,9 @@ from jaxfin.models.nets import (
     MemoryHead,
     Noise,
     SequenceFactors,
+    initial_moments,
 )
 from jaxfin.models.network import Hyper, Network, Params, Phase, Score
-from jaxfin.models.recurrence import RunningMoments
 
 # Period-assets per block of the loss: their activations for a pack of lanes then fit
 # in a core's cache (measured in benchmarks/lanes.py).
@@ -116,7 +120,9 @@ def latent_factor_network(
         leading = (lookback,) if carried else (1, lookback)
         weights = {
             "beta": beta.init(
-                beta_key, jnp.zeros((1, characteristics, 1), dtype), _moments()
+                beta_key,
+                jnp.zeros((1, characteristics, 1), dtype),
+                initial_moments(beta, dtype),
             )["params"],
             "factor": factor.init(
                 factor_key,
@@ -131,25 +137,16 @@ def latent_factor_network(
                 jnp.ones((1, lookback), bool),
             )["params"]
         index, live = jnp.maximum(rows, 0), rows >= 0
-        mask = inputs.mask[index] & live[:, None]
-        square = jnp.where(mask, inputs.excess_returns[index] ** 2, 0)
         known = (live & inputs.realised[index])[:, None]
         power = jnp.where(known, inputs.series[index] ** 2, 0)
         scale = jnp.sqrt(jnp.sum(power, axis=0) / jnp.maximum(jnp.sum(known), 1))
         statistics = {
-            "return_scale": jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(mask), 1)),
+            "return_scale": return_scale(inputs.excess_returns, inputs.mask, rows),
             "input_scale": jnp.where(scale > 0, scale, 1),
             "first_row": jnp.min(jnp.where(live, rows, inputs.mask.shape[0])),
-            "beta": _moments(dtype),
+            "beta": initial_moments(beta, dtype),
         }
         return {"weights": weights, "statistics": statistics}
-
-    def _moments(dtype: Any = jnp.float32) -> list[RunningMoments]:
-        if not beta.batch_norm:
-            return []
-        return [
-            RunningMoments(jnp.zeros(h, dtype), jnp.ones(h, dtype)) for h in beta.hidden
-        ]
 
     def latent_factors(params: Params, inputs: Inputs, rows: Array) -> Array:
         """(M, K) factors of rows, in units of the training returns' scale."""
@@ -230,7 +227,7 @@ def latent_factor_network(
     ) -> Array:
         """Sum of squared scaled residuals, a few periods at a time."""
         blocks = block_count(rows.shape[0], inputs.mask.shape[1])
-        rows = _padded(rows, blocks)
+        rows = padded(rows, blocks)
         factors = factors_at(params, inputs, rows)
         statistics = params["statistics"]
 
@@ -239,17 +236,8 @@ def latent_factor_network(
             block = {"weights": {"beta": weights}, "statistics": statistics}
             return squared_error(block, factors, inputs, rows, noise, False)[0]
 
-        if noise is not None:
-            key, rate = noise
-            noise = (jax.random.split(key, blocks), jnp.broadcast_to(rate, (blocks,)))
-        rows, factors = (
-            leaf.reshape(blocks, -1, *leaf.shape[1:]) for leaf in (rows, factors)
-        )
         weights = params["weights"]["beta"]
-        if blocks == 1:
-            only = jax.tree.map(lambda leaf: leaf[0], (rows, noise))
-            return term(weights, factors[0], only)
-        return accumulated_sum(term, weights, factors, (rows, noise))
+        return blockwise_sum(term, weights, factors, rows, noise, blocks)
 
     def loss(
         params: Params, key: Array, inputs: Inputs, rows: Array, hyper: Hyper
@@ -358,24 +346,7 @@ def _require_balanced(panel: Panel) -> None:
         )
 
 
-def mean_absolute_kernel(weights: Any) -> Array:
-    """Mean |w| over kernel entries: biases and batch-norm affines are not penalised."""
-    kernels = [
-        leaf
-        for path, leaf in traverse_util.flatten_dict(weights).items()
-        if path[-1].endswith("kernel")
-    ]
-    total = sum(jnp.sum(jnp.abs(leaf)) for leaf in kernels)
-    return total / sum(leaf.size for leaf in kernels)
-
-
 def block_count(periods: int, assets: int) -> int:
     """Blocks a minibatch of periods is taken in, about `BLOCK_OBSERVATIONS` each."""
     per_block = max(1, round(BLOCK_OBSERVATIONS / assets))
     return -(-periods // per_block)
-
-
-def _padded(rows: Array, blocks: int) -> Array:
-    per_block = -(-rows.shape[0] // blocks)
-    padding = blocks * per_block - rows.shape[0]
-    return jnp.concatenate([rows, jnp.full(padding, -1, rows.dtype)])

@@ -55,7 +55,9 @@ class BetaNetwork(nn.Module):
 
     def setup(self) -> None:
         """Declare the layers."""
-        self.layers = [_Layer(width, self.dtype) for width in self.hidden]
+        # Batch norm takes a bias out again: its gradient would be nothing but rounding.
+        bias = not self.batch_norm
+        self.layers = [_Layer(width, self.dtype, bias) for width in self.hidden]
         self.output = _Layer(self.factors, self.dtype)
         if self.batch_norm:
             self.affine = [_Affine(width, self.dtype) for width in self.hidden]
@@ -127,6 +129,16 @@ class BetaNetwork(nn.Module):
         return fitted + (factors @ bias)[:, None], moments
 
 
+def initial_moments(network: BetaNetwork, dtype: Any) -> list[RunningMoments]:
+    """Running moments of the hidden layers before any batch; [] without batch norm."""
+    if not network.batch_norm:
+        return []
+    return [
+        RunningMoments(jnp.zeros(width, dtype), jnp.ones(width, dtype))
+        for width in network.hidden
+    ]
+
+
 def _flat(characteristics: Array) -> Array:
     """(B, P, N) -> (P, B N)."""
     width = characteristics.shape[1]
@@ -136,11 +148,14 @@ def _flat(characteristics: Array) -> Array:
 class _Layer(nn.Module):
     width: int
     dtype: Any
+    bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[Array, Array]:
         zeros = nn.initializers.zeros_init()
         kernel = self.param("kernel", _glorot, (inputs, self.width), self.dtype)
+        if not self.bias:
+            return kernel, jnp.zeros(self.width, self.dtype)
         return kernel, self.param("bias", zeros, (self.width,), self.dtype)
 
 

@@ -5,7 +5,8 @@ so that what it made for row t is compared after all that is known only later is
 """
 
 import dataclasses
-from typing import Any
+import inspect
+from typing import Any, Literal, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +35,35 @@ class Row:
 
     def estimator(self) -> Estimator:
         entry = CATALOG[self.model]
-        factors = {} if entry.factors is None else {"factors": 2}
-        return entry.build(**factors, **self.options)
+        factors = {} if entry.factors in (None, 1) else {"factors": 2}
+        estimator = entry.build(**factors, **self.precision, **self.options)
+        return estimator._replace(x64=True) if self.precision else estimator
+
+    @property
+    def precision(self) -> dict[str, Any]:
+        """Float64 where a test asks for it and the model has a choice."""
+        wide = jnp.result_type(float) == jnp.float64 and self.model == "gan"
+        return {"dtype": jnp.float64} if wide else {}
 
 
 FOREST = {"trees": 7, "max_depth": (2, 3), "max_features": (0.5,), "max_rows": 250}
+GAN = {
+    "trials": 2,
+    "epochs": (3, 2, 3),
+    "sub_epochs": 2,
+    "beta_epochs": 4,
+    "hidden": (4,),
+    "states": 2,
+    "moments": 3,
+    "moment_states": 2,
+    "beta_hidden": (3,),
+}
 ESTIMATORS = {
+    "gan": Row("gan", {**GAN, "learning_rate": (0.003, 0.01)}),
+    "gan-loss": Row("gan", {**GAN, "select": "loss", "normalise": False}),
+    "ipca": Row("ipca"),
+    "ipca-observed": Row("ipca", {"observed": True, "intercept": True}),
+    "ipca-elastic-net": Row("ipca", {"alpha": (0.01, 0.1), "l1_ratio": (0.5,)}),
     "ols3": Row("ols3"),
     "ols3-huber": Row("ols3", {"huber": True, "covariates": ("beta", "bm")}),
     "rf": Row("rf", FOREST),
@@ -89,6 +113,30 @@ def test_every_catalog_name_has_a_row_in_one_of_the_tables():
     estimators = {row.model for row in ESTIMATORS.values()}
     assert not networks & estimators
     assert networks | estimators == set(CATALOG)
+
+
+def test_every_option_value_that_changes_a_model_has_a_row():
+    """Models of one factory share its options: one row of any of them will do."""
+
+    def factory(model):
+        build = CATALOG[model].build
+        return getattr(build, "func", build)
+
+    options = {
+        (factory(row.model), key, repr(value))
+        for row in (*METHODS.values(), *ESTIMATORS.values())
+        for key, value in row.options.items()
+    }
+    depths = {(factory("cae"), "depth", repr(depth)) for depth in range(4)}
+    assert depths <= options
+    for model, entry in CATALOG.items():
+        keywords = inspect.signature(factory(model)).parameters
+        for name, hint in entry.options.items():
+            if get_origin(hint) is Literal or hint is bool:
+                values = {True, False} if hint is bool else {*get_args(hint)}
+                for value in values - {keywords[name].default}:
+                    row = (factory(model), name, repr(value))
+                    assert row in options, f"{model}: {name}={value}"
 
 
 def test_what_is_known_later_moves_nothing(row, arrays, panel, x64):

@@ -85,9 +85,11 @@ ROWS = np.arange(34, 40)
 def outcome(method, fitted, panel):
     """Forecasts and fitted returns of the test rows."""
     rows = jnp.asarray(ROWS)
+    forecast = method.forecast(fitted, panel, rows)
+    if method.contemporaneous is None:
+        return (np.asarray(forecast),)
     betas, factors = method.contemporaneous(fitted, panel, rows)
     explained = jnp.einsum("tnk,tk->tn", betas, factors)
-    forecast = method.forecast(fitted, panel, rows)
     return np.asarray(forecast), np.asarray(explained)
 
 
@@ -125,7 +127,9 @@ def test_adding_slots_nobody_may_hold_changes_no_forecast(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method_name", ["seqlat-window", "cae-2", "cae-batch-norm"])
+@pytest.mark.parametrize(
+    "method_name", ["seqlat-window", "cae-2", "cae-batch-norm", "nn2"]
+)
 def test_adding_slots_nobody_may_hold_changes_no_fit(
     method_name, fits, panel, widened, window, x64
 ):

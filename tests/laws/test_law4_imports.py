@@ -103,7 +103,8 @@ def test_pictures_and_progress_stay_at_the_end(package):
 
 
 def test_hydra_is_in_the_entry_points():
-    assert users("hydra", REPOSITORY / "experiments") == {"train.py"}
+    entry_points = {"command_line.py", "reproduce.py", "train.py"}
+    assert users("hydra", REPOSITORY / "experiments") == entry_points
 
 
 def test_library_never_prints():

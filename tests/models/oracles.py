@@ -160,13 +160,52 @@ def expected_factors(factors, usable, rows, first, head=None, lookback=1):
 
 
 def layers(weights):
-    """Kernels and biases of the beta network in order, the output layer last."""
+    """Kernels and biases of the beta network in order, the output layer last.
+
+    A layer before batch norm has no bias.
+    """
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(weights).items()}
     paths = sorted(path[:-1] for path in flat if path[-1] == "kernel")
-    return [(flat[(*path, "kernel")], flat[(*path, "bias")]) for path in paths]
+    return [(flat[(*path, "kernel")], flat.get((*path, "bias"), 0.0)) for path in paths]
 
 
 def mean_absolute_kernel(weights):
     flat = flatten_dict(weights)
     kernels = [np.asarray(a) for path, a in flat.items() if path[-1].endswith("kernel")]
     return np.mean(np.abs(np.concatenate([kernel.ravel() for kernel in kernels])))
+
+
+def interactions(c, x):
+    """(n, P (1 + Q)) rows (1, x) kron c of one month's characteristics (n, P)."""
+    return np.array([np.kron(np.concatenate([[1.0], x]), asset) for asset in c])
+
+
+def multilayer(weights, z, moments, *, train):
+    """(n,) outputs of n inputs and the running moments after, layer by layer.
+
+    Batch norm standardises over the n inputs in training, by ``moments`` otherwise.
+    """
+    *hidden, (out, out_bias) = layers(weights)
+    units, carried = np.asarray(z, float), []
+    for index, (kernel, bias) in enumerate(hidden):
+        units = units @ kernel + bias
+        if moments:
+            mean, variance = (np.asarray(moment) for moment in moments[index])
+            if train:
+                batch = units.mean(axis=0), units.var(axis=0)
+                carried.append(
+                    (0.9 * mean + 0.1 * batch[0], 0.9 * variance + 0.1 * batch[1])
+                )
+                mean, variance = batch
+            affine = weights[f"affine_{index}"]
+            units = (units - mean) / np.sqrt(variance + 1e-5)
+            units = units * np.asarray(affine["scale"]) + np.asarray(affine["offset"])
+        units = np.maximum(units, 0)
+    return (units @ out + out_bias)[:, 0], carried
+
+
+def huber(error, xi):
+    """H(e), one error at a time; xi None is the square."""
+    return np.array(
+        [e * e if xi is None or abs(e) <= xi else xi * (2 * abs(e) - xi) for e in error]
+    )
