@@ -25,8 +25,7 @@ Kelly and Xiu (2021), characteristic importance; paper 001, figure 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -36,13 +35,14 @@ import pandas as pd
 from jax import Array
 
 from jaxfin.data.panel import Panel
-from jaxfin.errors import ConfigError, FitError, nearest
+from jaxfin.errors import ConfigError, nearest
 from jaxfin.evaluate.r2 import r2_from_sums, squared_error, squared_return
-from jaxfin.fit.estimator import EstimatorLanes, HostFit, HostFunction, host_fitted
+from jaxfin.evaluate.regrown import Regrown, regrown_errors
+from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.method import Fitted, Method
 from jaxfin.fit.runner import Lanes
 from jaxfin.forecasts import Selection, out_of_sample
-from jaxfin.windows import Windows, window_at
+from jaxfin.windows import Windows
 
 Statistic = Literal["total", "predictive"]
 Progress = Callable[[int, int], None]
@@ -105,8 +105,8 @@ def characteristic_importance(
                 "importance of a host estimator grows it again: pass "
                 "key=jax.random.key(config.seed) of the study."
             )
-        grow = _Regrown(lanes, lanes.estimator.host_fit, key, windows, fitted)
-        errors = _host_errors(grow, panel, selection, target, progress)
+        regrown = Regrown(lanes, key, windows, fitted, selection)
+        errors = regrown_errors(regrown, panel, target.error, progress)
     else:
         explained = _explained(method, kind)
 
@@ -114,7 +114,7 @@ def characteristic_importance(
             made = out_of_sample(
                 explained, panel, windows, lanes.grid, fitted, selection
             )
-            return squared_error(target.returns, made.forecast, target.mask)
+            return target.error(made.forecast)
 
         errors = _device_errors(error, panel, progress)
     r2 = r2_from_sums(errors, squared_return(target.returns, target.mask))
@@ -171,9 +171,12 @@ def importance_frame(
 class _Target(NamedTuple):
     """Test rows of all windows, laid end to end."""
 
-    rows: np.ndarray  # (R,)
     returns: np.ndarray  # (R, N)
     mask: np.ndarray  # (R, N) universe & observed, in windows that have a member
+
+    def error(self, forecast: np.ndarray, of: slice = slice(None)) -> np.ndarray:
+        """Squared errors of some of the rows."""
+        return squared_error(self.returns[of], forecast, self.mask[of])
 
 
 def _target(panel: Panel, windows: Windows, selection: Selection) -> _Target:
@@ -183,7 +186,7 @@ def _target(panel: Panel, windows: Windows, selection: Selection) -> _Target:
     )
     alive = np.repeat(selection.survived.any(axis=1), stops - starts)
     mask = np.asarray(panel.universe & panel.observed)[rows] & alive[:, None]
-    return _Target(rows, np.asarray(panel.excess_returns)[rows], mask)
+    return _Target(np.asarray(panel.excess_returns)[rows], mask)
 
 
 def _statistic(method: Method, asked: Statistic | None) -> Statistic:
@@ -241,99 +244,3 @@ def _zeroed(panel: Panel, characteristic: int) -> Panel:
 @jax.jit
 def _without(array: Array, column: Array) -> Array:
     return array.at[..., column].set(0)
-
-
-class _Regrown(NamedTuple):
-    """What it takes to grow the lanes of a host estimator again."""
-
-    lanes: EstimatorLanes
-    host_fit: HostFunction
-    key: Array
-    windows: Windows
-    fitted: Fitted
-
-    def member(self, panel: Panel, window: int, lane: int) -> HostFit:
-        """One lane, fitted on the study's panel (numpy leaves) as the study did.
-
-        Raises:
-          FitError: its forecasts are not those the study kept.
-        """
-        split = window_at(self.windows, window)
-        hyper = {name: of[lane] for name, of in self.lanes.grid.hypers.items()}
-        fit = host_fitted(self.host_fit, self.key, panel, split, hyper)
-        rows = np.arange(int(split.test_start), int(split.test_stop))
-        kept = np.asarray(self.fitted.params["forecast"])[window, lane, : len(rows)]
-        live = panel.universe[rows]
-        made = fit.predict(panel, rows)
-        if not np.allclose(made[live], kept[live], rtol=1e-4, atol=1e-7):
-            raise FitError(
-                f"window {window}, lane {lane} grown again forecasts something else "
-                "than it did in the study: pass the study's own key, panel and windows, "
-                "and use the versions of numpy and scikit-learn it ran with."
-            )
-        return fit
-
-
-def _host_errors(
-    regrown: _Regrown,
-    panel: Panel,
-    selection: Selection,
-    target: _Target,
-    progress: Progress | None,
-) -> np.ndarray:
-    """(P + 1, R) squared errors, window by window; one window's models are held."""
-    trained = jax.tree.map(np.asarray, regrown.lanes.dataset.panel)
-    scored = jax.tree.map(np.asarray, panel)
-    scored = scored._replace(
-        characteristics=scored.characteristics.copy(),
-        managed=scored.managed._replace(returns=scored.managed.returns.copy()),
-    )
-    steps = scored.characteristics.shape[-1] + 1
-    grid = regrown.lanes.grid
-    errors = np.zeros((steps, len(target.rows)))
-    starts = np.asarray(regrown.windows.test_start)
-    stops = np.asarray(regrown.windows.test_stop)
-    first = 0
-    for window, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        rows = np.arange(start, stop)
-        here = slice(first, first := first + len(rows))
-        lanes = np.arange(grid.seeds) * grid.points + selection.point[window]
-        members = [
-            regrown.member(trained, window, int(lane))
-            for lane in lanes[selection.survived[window]]
-        ]
-        for step in range(steps if members else 0):
-            with _zeroed_in_place(scored, step - 1):
-                made = [
-                    # What a study keeps of a host estimator is float32.
-                    np.asarray(member.predict(scored, rows), np.float32)
-                    for member in members
-                ]
-            errors[step, here] = squared_error(
-                target.returns[here],
-                np.mean(made, axis=0, dtype=np.float64),
-                target.mask[here],
-            )
-        if progress is not None:
-            progress(window + 1, len(starts))
-    return errors
-
-
-@contextmanager
-def _zeroed_in_place(panel: Panel, characteristic: int) -> Iterator[None]:
-    """Set one characteristic of a writable panel to zero for a while; -1 sets none."""
-    if characteristic < 0:
-        yield
-        return
-    columns = (
-        np.asarray(panel.characteristics)[..., characteristic],
-        np.asarray(panel.managed.returns)[..., characteristic + 1],
-    )
-    before = [column.copy() for column in columns]
-    for column in columns:
-        column[...] = 0
-    try:
-        yield
-    finally:
-        for column, values in zip(columns, before, strict=True):
-            column[...] = values

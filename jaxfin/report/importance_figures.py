@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from jaxfin.evaluate.importance import Importance
 from jaxfin.report.canvas import (
     BLUE,
     GREY,
@@ -34,7 +36,11 @@ _HOW = (
 
 
 def importance_figure(
-    frame: pd.DataFrame, *, top: int = 15, conditions: str = ""
+    frame: pd.DataFrame,
+    *,
+    top: int = 15,
+    importances: Mapping[str, Importance] | None = None,
+    conditions: str = "",
 ) -> Figure:
     """The most important characteristics of every model, one small panel a model.
 
@@ -45,14 +51,16 @@ def importance_figure(
     Args:
       frame: characteristic x model, of `evaluate.importance.importance_frame`; shares.
       top: characteristics per model at most.
+      importances: what the frame was made of. Each model's R2 is then written under
+        its panel: whether it is total or predictive, and how much there is to lose.
       conditions: what the numbers are of, for the footnote.
     """
     columns = min(COLUMNS, max(1, frame.shape[1]))
     rows = math.ceil(frame.shape[1] / columns)
     bars = min(top, len(frame))
     figure = _titled(
-        f"Characteristic importance by model, the {bars} largest shares",
-        height=1.1 + rows * (0.5 + _BAR * max(bars, 6)),
+        f"Characteristic importance by model, the {bars} largest shares in per cent",
+        height=1.1 + rows * (0.6 + _BAR * max(bars, 6)),
     )
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axis in axes[frame.shape[1] :]:
@@ -60,27 +68,33 @@ def importance_figure(
     for axis, model in zip(axes, frame, strict=False):
         shares = 100 * frame[model].astype(float)
         axis.set_title(str(model), loc="left", fontsize=TEXT)
+        axis.set_xlabel(_r2(model, importances), fontsize=SMALL, color=GREY)
         axis.spines[["top", "right", "left"]].set_visible(False)
         if shares.isna().all():
             not_available(axis)
             continue
         largest = shares[shares > 0].sort_values(ascending=False, kind="stable")[:top]
         _bars(axis, largest, bars)
-    for axis in axes[max(0, frame.shape[1] - columns) : frame.shape[1]]:
-        axis.set_xlabel("share, per cent", fontsize=SMALL)
-    footnote(figure, f"{_HOW} Axes differ from panel to panel.", conditions)
+    below = " Below a panel: the R2 with all characteristics." if importances else ""
+    footnote(figure, f"{_HOW} Axes differ from panel to panel.{below}", conditions)
     return figure
 
 
-def importance_map(frame: pd.DataFrame, *, conditions: str = "") -> Figure:
+def importance_map(
+    frame: pd.DataFrame,
+    *,
+    importances: Mapping[str, Importance] | None = None,
+    conditions: str = "",
+) -> Figure:
     """All characteristics x all models; the darker, the more important in its column.
 
     Colours are ranks within a model (ties share one), so that a model which lives on
     one characteristic still shows its others; rows keep the frame's order, the most
-    important over all models on top. A model without shares is blank.
+    important over all models on top. A model without shares says n/a.
 
     Args:
       frame: characteristic x model, of `evaluate.importance.importance_frame`; shares.
+      importances: as in `importance_figure`.
       conditions: what the numbers are of, for the footnote.
     """
     count = len(frame)
@@ -100,7 +114,15 @@ def importance_map(frame: pd.DataFrame, *, conditions: str = "") -> Figure:
         interpolation="nearest",
     )
     axis.set_yticks(range(count), [_short(name) for name in frame.index])
-    axis.set_xticks(range(frame.shape[1]), [str(model) for model in frame])
+    models = [
+        "\n".join([str(model), *_r2(model, importances).split(" ", 1)]).strip()
+        for model in frame
+    ]
+    axis.set_xticks(range(frame.shape[1]), models)
+    for place in np.flatnonzero(frame.isna().all()):
+        axis.text(
+            int(place), (count - 1) / 2, "n/a", ha="center", color=GREY, fontsize=TEXT
+        )
     axis.tick_params(axis="y", length=0, labelsize=_TINY, colors=GREY)
     axis.tick_params(axis="x", length=0, labelsize=SMALL, labeltop=True)
     axis.tick_params(axis="x", labelbottom=False)
@@ -138,6 +160,15 @@ def _bars(axis: Axes, shares: pd.Series, places: int) -> None:
     axis.locator_params(axis="x", nbins=4)
     axis.grid(axis="x", color="#DDDDDD", lw=0.6)
     axis.set_axisbelow(True)
+
+
+def _r2(model: object, importances: Mapping[str, Importance] | None) -> str:
+    importance = (importances or {}).get(str(model))
+    if importance is None:
+        return ""
+    if np.isnan(importance.base):
+        return f"{importance.statistic} R2 n/a"
+    return f"{importance.statistic} R2 {100 * importance.base:.2f}%"
 
 
 def _short(name: object) -> str:
