@@ -43,7 +43,7 @@ class Checkpoints:
           OSError: the disk is full or cannot be written.
         """
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(tree))
+            self._manager.save(step, args=ocp.args.StandardSave(_filled(tree)))
             self._manager.wait_until_finished()
         except ValueError as error:  # what Orbax makes of an OSError
             code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -75,19 +75,33 @@ class Checkpoints:
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
         )
+        wanted = ocp.args.StandardRestore(_filled(like))
         try:
-            tree = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            saved = jax.tree.leaves(self._manager.restore(step, args=wanted))
         except (ValueError, KeyError, TypeError) as error:
             raise ResumeError(
                 f"{self._directory / str(step)} does not fit this study "
                 f"({str(error).splitlines()[0][:160]}): it was written by another "
                 "version; start again in another directory."
             ) from error
-        return step, jax.tree.map(jax.numpy.asarray, tree)
+        leaves, structure = jax.tree.flatten(like)
+        arrays = iter(saved)
+        tree = [
+            jax.numpy.asarray(next(arrays))
+            if leaf.size
+            else jax.numpy.zeros(leaf.shape, leaf.dtype)
+            for leaf in leaves
+        ]
+        return step, jax.tree.unflatten(structure, tree)
 
     def close(self) -> None:
         """Release the folder."""
         self._manager.close()
+
+
+def _filled(tree: Any) -> Any:
+    """The tree with None for arrays without elements, which Orbax cannot write."""
+    return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
 
 
 def _manifest(directory: Path, step: int) -> Path:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_type_hints
 
+from jaxfin.data.subsets import Subset
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.judgement import PortfolioConfig
 from jaxfin.fit.config import FitConfig
@@ -28,6 +29,19 @@ class WindowsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AssetsConfig:
+    """Halves of the universe by parity of identifiers; see `data.subsets.subset`.
+
+    Attributes:
+      train: assets that models are fitted and selected on.
+      test: assets that are forecast and judged.
+    """
+
+    train: Subset = "all"
+    test: Subset = "all"
+
+
+@dataclasses.dataclass(frozen=True)
 class StudyConfig:
     """All that determines a study's numbers.
 
@@ -37,7 +51,9 @@ class StudyConfig:
       model_options: keywords of the model's factory, such as ``{"lookback": 24}``.
       data: a name of `data.sources.SOURCES`; ignored if a dataset is given.
       data_options: keywords of the source.
-      windows, fit, portfolio: see their classes.
+      assets, windows, fit, portfolio: see their classes.
+      importance: also measure the R2 lost without each characteristic, see
+        `evaluate.importance`.
       precision: of float32 products on accelerators: "full" keeps float32 (three
         passes where the hardware has none), "fast" lets the device choose (TF32 or
         bfloat16). Without effect on a CPU.
@@ -49,9 +65,11 @@ class StudyConfig:
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: str = "french"
     data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    assets: AssetsConfig = AssetsConfig()
     windows: WindowsConfig = WindowsConfig()
     fit: FitConfig = FitConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
+    importance: bool = False
     precision: Literal["full", "fast"] = "full"
     seed: int = 0
 

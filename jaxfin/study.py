@@ -5,60 +5,38 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from jaxfin.config import PRECISIONS, StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
-from jaxfin.errors import DataError
+from jaxfin.data.subsets import subset
+from jaxfin.errors import ConfigError
+from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
-from jaxfin.fit.lanes import LaneGrid
-from jaxfin.fit.method import DIVERGED, FitInfo
-from jaxfin.fit.runner import study_lanes
-from jaxfin.forecasts import Selection, out_of_sample
+from jaxfin.fit.estimator import EstimatorLanes
+from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
+from jaxfin.forecasts import out_of_sample, select
 from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import build_model
+from jaxfin.models.network import Network
+from jaxfin.outcome import Outcome, StudyResult, write_study
+from jaxfin.outcome import load_study as load_study
 from jaxfin.report import run_directory
-from jaxfin.report.canvas import save_figures
-from jaxfin.report.figures import (
-    cumulative_legs,
-    learning_curves,
-    partial_years,
-    r2_by_year,
-)
 from jaxfin.report.progress import Progress
-from jaxfin.report.tables import (
-    conditions,
-    console_tables,
-    read_tables,
-    study_tables,
-    write_tables,
-)
+from jaxfin.report.tables import console_tables
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.training import train
+from jaxfin.windows import Windows
 
 logger = logging.getLogger("jaxfin")
-
-
-class StudyResult(NamedTuple):
-    """What a study found."""
-
-    config: StudyConfig
-    metrics: dict[str, Any]  # nested; metrics["units"] says what each number is
-    forecasts: pd.DataFrame  # see report.run_directory.forecast_frame
-    portfolios: pd.DataFrame  # one row per decision date and portfolio
-    errors: pd.DataFrame  # see `evaluate.judgement.Judgement`
-    tables: dict[str, pd.DataFrame]
-    provenance: dict[str, Any]
-    directory: Path | None
 
 
 def run_study(
@@ -86,209 +64,271 @@ def run_study(
       JaxfinError: another subclass names the value, the row or key, and the remedy.
     """
     folder = None if directory is None else Path(directory)
-    precision = jax.default_matmul_precision(PRECISIONS[config.precision])
-    with precision, storage_errors(folder):
-        return _run(config, dataset, folder, resume, quiet, checkpoint_seconds)
+    options = _Options(folder, [folder], resume, quiet, checkpoint_seconds)
+    return _run([config], dataset, options)[0]
+
+
+def run_factor_counts(
+    configs: Sequence[StudyConfig],
+    dataset: Dataset | None = None,
+    *,
+    directory: str | Path,
+    folders: Sequence[str | Path],
+    resume: bool = False,
+    quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> list[StudyResult]:
+    """Studies of a network that differ in K, their lanes trained side by side.
+
+    One program fits all: a lane of K factors is the network with the largest K, all
+    weights of the others zero. Every result is that of `run_study` on its own (law 2).
+
+    Args:
+      configs: equal but for K and importance.
+      dataset: as in `run_study`.
+      directory: of the training: checkpoints and log.
+      folders: of the studies, one each; a finished one is read back.
+      resume, quiet, checkpoint_seconds: as in `run_study`.
+
+    Raises:
+      ConfigError: the configurations differ in more, or the model is no network with K.
+      Interrupted, JaxfinError: as in `run_study`.
+    """
+    counts = [config.K for config in configs]
+    if None in counts or len(set(counts)) < len(counts):
+        raise ConfigError(f"K={counts}: give different numbers of factors.")
+    for config in configs:
+        if _but_factors(config) != _but_factors(configs[0]):
+            raise ConfigError(f"the study with K={config.K} differs in more than K.")
+    options = _Options(
+        Path(directory), [Path(f) for f in folders], resume, quiet, checkpoint_seconds
+    )
+    return _run(configs, dataset, options)
+
+
+class _Options(NamedTuple):
+    training: Path | None  # of checkpoints and log
+    folders: Sequence[Path | None]  # of the studies
+    resume: bool
+    quiet: bool
+    checkpoint_seconds: float
+
+
+def _but_factors(config: StudyConfig) -> dict[str, Any]:
+    content = config.to_dict()
+    return {k: v for k, v in content.items() if k not in ("K", "importance")}
 
 
 def _run(
-    config: StudyConfig,
-    dataset: Dataset | None,
-    folder: Path | None,
-    resume: bool,
-    quiet: bool,
-    checkpoint_seconds: float,
-) -> StudyResult:
-    model, factors = build_model(
-        config.model, factors=config.K, options=config.model_options
-    )
-    provenance = run_directory.provenance() | {"precision": config.precision}
+    configs: Sequence[StudyConfig], dataset: Dataset | None, options: _Options
+) -> list[StudyResult]:
+    precision = jax.default_matmul_precision(PRECISIONS[configs[0].precision])
+    with precision, storage_errors(options.training):
+        return _run_precisely(configs, dataset, options)
+
+
+def _run_precisely(
+    configs: Sequence[StudyConfig], dataset: Dataset | None, options: _Options
+) -> list[StudyResult]:
+    several = len(configs) > 1
+    largest = max(configs, key=lambda config: config.K or 0)
+    built = [
+        build_model(c.model, factors=c.K, options=c.model_options) for c in configs
+    ]
+    model = built[configs.index(largest)][0]
+    if several and not isinstance(model, Network):
+        raise ConfigError(
+            f"model={largest.model} is no network, whose K fit in one program: run them "
+            f"one after the other, -m K={','.join(str(c.K) for c in configs)}."
+        )
+    asked = largest.to_dict() | ({"K": [c.K for c in configs]} if several else {})
+    provenance = run_directory.provenance() | {"precision": largest.precision}
     seconds: dict[str, float] = {}
-    console = Console(quiet=quiet)
-    if folder is not None:
-        run_directory.claim(folder, config.to_dict(), resume)
+    console = Console(quiet=options.quiet)
+    if options.training is not None:
+        run_directory.claim(options.training, asked, options.resume)
     with (
-        run_directory.log_to(folder),
-        Progress(quiet=quiet, console=console) as progress,
+        run_directory.log_to(options.training),
+        Progress(quiet=options.quiet, console=console) as progress,
     ):
-        logger.info("study %s", json.dumps(config.to_dict()))
+        logger.info("study %s", json.dumps(asked))
         with _timed(seconds, "data"):
             progress.stage("loading data")
             if dataset is None:
-                dataset = load_dataset(config.data, config.data_options)
-            windows = study_windows(config, dataset)
+                dataset = load_dataset(largest.data, largest.data_options)
+            windows = study_windows(largest, dataset)
             digest = fingerprint(dataset.panel)
+            trained, tested = _halves(largest, dataset)
             notes = [
-                *dataset.notes,
-                *sample_notes(config, dataset, windows, model),
+                _notes(config, dataset, trained, tested, windows, each)
+                for config, (each, _) in zip(configs, built, strict=True)
             ]
-            provenance |= {
-                "dataset": dataset.name,
-                "data_sha256": digest,
-                "notes": notes,
-            }
-            if folder is not None:
-                run_directory.check_data(folder, digest)
-        for note in notes:
+        provenance |= {"dataset": dataset.name, "data_sha256": digest}
+        for note in dict.fromkeys(note for each in notes for note in each):
             logger.info(note)
             console.print(note)
+        # From here on the directories are this study's: settings and data are sound.
+        for place, content in _contents(options, configs, asked):
+            run_directory.claim(place, content, resume=True)
+            run_directory.check_data(place, digest)
+            if not (several and run_directory.is_finished(place)):
+                run_directory.write_yaml(place / "config.yaml", content)
+                running = provenance | {"finished": False}
+                run_directory.write_json(place / "provenance.json", running)
 
-        if folder is not None:
-            # From here on the directory is this study's: settings and data are sound.
-            run_directory.write_yaml(folder / "config.yaml", config.to_dict())
-            running = provenance | {"finished": False}
-            run_directory.write_json(folder / "provenance.json", running)
-        lanes = study_lanes(model, dataset, windows, config.fit)
-        state, selection, resumed = train(
-            config,
+        factors = [c.K or 0 for c in configs] if several else []
+        lanes = study_lanes(model, trained, windows, largest.fit, factors)
+        state, resumed = train(
+            largest,
             lanes,
-            folder,
+            options.training,
             progress,
             console.print,
             seconds,
-            resume,
-            checkpoint_seconds,
+            options.resume,
+            options.checkpoint_seconds,
         )
-
-        with _timed(seconds, "evaluate"):
-            progress.stage("forecasting out of sample")
-            forecasts = out_of_sample(
-                lanes.method,
-                dataset.panel,
+        shared = {name: value / len(configs) for name, value in seconds.items()}
+        fits = Fits(lanes.grid, lanes.method, lanes.fitted(state))
+        results = []
+        for number, (config, folder) in enumerate(
+            zip(configs, options.folders, strict=True)
+        ):
+            if several and folder is not None and run_directory.is_finished(folder):
+                results.append(load_study(folder))
+                continue
+            spent = dict(shared)
+            outcome = _judged(
+                config,
+                built[number][1],
+                tested,
                 windows,
-                lanes.grid,
-                lanes.fitted(state),
-                selection,
-                progress=progress.evaluate,
+                fits.of_factors(config.K or 0) if several else fits,
+                lanes,
+                progress,
+                console,
+                spent,
             )
-            judgement = judge(dataset, forecasts, config.portfolio)
-        info = lanes.info(state)
-        metrics = judgement.metrics | {
-            "fit": _fit_metrics(config, factors, lanes.grid, info, selection)
-        }
-        frame = run_directory.forecast_frame(dataset, forecasts, judgement.quantile)
-        tables = study_tables(metrics, judgement.r2_by_year)
-        caption = conditions(metrics, data=dataset.name)
-        provenance |= {
-            "finished": True,
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "lanes": int(np.asarray(info.status).size),
-            "lanes_resumed": resumed,
-            # Of a resumed run only the last part was timed.
-            "windows_per_second": None
-            if resumed
-            else len(selection.point) / max(seconds["fit"], 1e-9),
-            "peak_memory_gb": round(run_directory.peak_memory_gb(), 3),
-        }
-        result = StudyResult(
-            config,
-            metrics,
-            frame,
-            judgement.portfolios,
-            judgement.errors,
-            tables,
-            provenance,
-            folder,
-        )
-        if folder is not None:
-            progress.stage("writing files")
-            _write(result, folder, caption)
-            figures = {
-                "cumulative_legs": cumulative_legs(
-                    judgement.portfolios, conditions=caption
-                ),
-                "r2_by_year": r2_by_year(
-                    judgement.r2_by_year,
-                    partial=partial_years(
-                        judgement.portfolios, dataset.labels.periods_per_year
-                    ),
-                    conditions=caption,
-                ),
-            }
-            history = np.asarray(info.history)
-            if np.isfinite(history).any():  # an estimator has no epochs
-                figures["learning_curves"] = learning_curves(
-                    history,
-                    np.asarray(info.status),
-                    _selected_lanes(selection, lanes.grid),
-                    conditions=caption,
-                )
-            save_figures(folder / "figures", figures)
-            # Last: it says that the run is finished.
-            run_directory.write_json(folder / "provenance.json", provenance)
-        logger.info("finished: %s", json.dumps(provenance["seconds"]))
-    console.print(console_tables(metrics, data=dataset.name))
-    return result
+            result = outcome.result(
+                config,
+                provenance
+                | {"notes": notes[number]}
+                | _finished(outcome, spent, resumed)
+                | ({"trained_with_K": factors} if several else {}),
+                folder,
+            )
+            if folder is not None:
+                progress.stage("writing files")
+                write_study(result, outcome)
+            logger.info("finished: %s", json.dumps(result.provenance["seconds"]))
+            results.append(result)
+    for result in results:
+        console.print(console_tables(result.metrics, data=tested.name))
+    return results
 
 
-def load_study(directory: str | Path) -> StudyResult:
-    """Read a finished run's files back.
-
-    >>> result = load_study("runs/french-seqlat")  # doctest: +SKIP
-    >>> result.metrics["r2"]["total"]["r"], result.portfolios.head()  # doctest: +SKIP
-    """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise DataError(f"{folder} does not exist: name the directory of a run.")
-    if not (folder / "config.yaml").exists():
-        raise DataError(
-            f"{folder} holds no run (no config.yaml): name another directory."
-        )
-    if not run_directory.is_finished(folder):
-        raise DataError(
-            f"{folder} is no finished run: finish it with experiments/train.py "
-            f"hydra.run.dir={folder} resume=true, or name another directory."
-        )
-    return StudyResult(
-        config=StudyConfig.from_dict(run_directory.read_yaml(folder / "config.yaml")),
-        metrics=json.loads((folder / "metrics.json").read_text()),
-        forecasts=pd.read_parquet(folder / "forecasts.parquet"),
-        portfolios=pd.read_parquet(folder / "portfolios.parquet"),
-        errors=pd.read_parquet(folder / "errors.parquet"),
-        tables=read_tables(folder / "tables"),
-        provenance=json.loads((folder / "provenance.json").read_text()),
-        directory=folder,
-    )
-
-
-def _fit_metrics(
+def _judged(
     config: StudyConfig,
     factors: int | None,
-    grid: LaneGrid,
-    info: FitInfo,
-    selection: Selection,
+    tested: Dataset,
+    windows: Windows,
+    fits: Fits,
+    lanes: Lanes,
+    progress: Progress,
+    console: Console,
+    seconds: dict[str, float],
+) -> Outcome:
+    """Selected, forecast, judged; ``seconds`` gets what that took."""
+    with _timed(seconds, "evaluate"):
+        selection = select(fits.fitted.info, fits.grid)
+        for window in np.flatnonzero(selection.point < 0):
+            message = f"window {window}: every lane diverged, it has no forecast"
+            logger.warning(message)
+            console.print(message)
+        progress.stage("forecasting out of sample")
+        forecasts = out_of_sample(
+            fits.method,
+            tested.panel,
+            windows,
+            fits.grid,
+            fits.fitted,
+            selection,
+            progress=progress.evaluate,
+        )
+        judgement = judge(tested, forecasts, config.portfolio)
+    found = None
+    if config.importance:
+        with _timed(seconds, "importance"):
+            progress.stage("importance of characteristics")
+            found = characteristic_importance(
+                lanes if isinstance(lanes, EstimatorLanes) else fits,
+                tested.panel,
+                windows,
+                fits.fitted,
+                selection,
+                key=jax.random.key(config.seed),
+                progress=progress.importance,
+            )
+    return Outcome(tested, factors, fits, selection, forecasts, judgement, found)
+
+
+def _finished(
+    outcome: Outcome, seconds: dict[str, float], resumed: int
 ) -> dict[str, Any]:
-    status = np.asarray(info.status)
-    chosen = [grid.point(point) if point >= 0 else None for point in selection.point]
+    """What is known of a run at its end."""
+    windows = len(outcome.selection.point)
     return {
-        "model": config.model,
-        "K": factors,
-        "windows": len(selection.point),
-        "lanes": int(status.size),
-        "seeds": grid.seeds,
-        "points": grid.points,
-        "diverged": int((status == DIVERGED).sum()),
-        "windows_without_forecast": int((selection.point < 0).sum()),
-        "mean_epochs": float(np.asarray(info.epochs).mean()),
-        "validation_score": [float(score) for score in selection.score],
-        "selected": chosen,
+        "finished": True,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "lanes": int(np.asarray(outcome.fits.fitted.info.status).size),
+        "lanes_resumed": resumed,
+        # Of a resumed run only the last part was timed.
+        "windows_per_second": None if resumed else windows / max(seconds["fit"], 1e-9),
+        "peak_memory_gb": round(run_directory.peak_memory_gb(), 3),
     }
 
 
-def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
-    """(W, A) bool: the lanes that forecasts are averaged over."""
-    chosen = np.arange(grid.points) == selection.point[:, None]
-    return (selection.survived[:, :, None] & chosen[:, None, :]).reshape(
-        len(selection.point), grid.lanes
-    )
+def _contents(
+    options: _Options, configs: Sequence[StudyConfig], asked: dict[str, Any]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every directory there is, and the configuration it holds."""
+    if options.training is not None:
+        yield options.training, asked
+    for folder, config in zip(options.folders, configs, strict=True):
+        if folder is not None and folder != options.training:
+            yield folder, config.to_dict()
 
 
-def _write(result: StudyResult, folder: Path, caption: str) -> None:
-    run_directory.write_parquet(folder / "forecasts.parquet", result.forecasts)
-    run_directory.write_parquet(folder / "portfolios.parquet", result.portfolios)
-    run_directory.write_parquet(folder / "errors.parquet", result.errors)
-    run_directory.write_json(folder / "metrics.json", result.metrics)
-    write_tables(folder / "tables", result.tables, caption=caption)
+def _halves(config: StudyConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """What is trained on and what is tested on."""
+    trained = subset(dataset, config.assets.train)
+    if config.assets.train == config.assets.test:
+        return trained, trained
+    return trained, subset(dataset, config.assets.test)
+
+
+def _notes(
+    config: StudyConfig,
+    dataset: Dataset,
+    trained: Dataset,
+    tested: Dataset,
+    windows: Windows,
+    model: Model,
+) -> list[str]:
+    """What a reader must know about the data, its halves and the windows."""
+    about = sample_notes(config, tested, windows, model)
+    halves = {"tested": tested}
+    if trained is not tested:
+        sample_notes(config, trained, windows, model)  # it must fit both
+        halves["trained"] = trained
+    elif config.assets.train != "all":
+        halves = {"trained and tested": tested}
+    chosen = [
+        f"{use} on {half.name}: {half.notes[-1]}"
+        for use, half in halves.items()
+        if half is not dataset
+    ]
+    return [*dataset.notes, *about, *chosen]
 
 
 @contextmanager

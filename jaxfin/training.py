@@ -1,4 +1,4 @@
-"""All lanes of a study, trained with checkpoints and progress, and selected."""
+"""All lanes of a study, trained with checkpoints and progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from jaxfin.config import StudyConfig
 from jaxfin.errors import Interrupted
 from jaxfin.fit.method import ACTIVE, DIVERGED
 from jaxfin.fit.runner import Lanes
-from jaxfin.forecasts import Selection, select
 from jaxfin.interrupts import deferred_interrupts
 from jaxfin.report.progress import Progress
 
@@ -27,7 +26,6 @@ class Trained(NamedTuple):
     """Every lane of a study, trained."""
 
     state: Any  # as `Lanes` has it
-    selection: Selection
     resumed: int  # lanes that an earlier run of the directory had finished
 
 
@@ -41,7 +39,7 @@ def train(
     resume: bool,
     checkpoint_seconds: float,
 ) -> Trained:
-    """Train all lanes with checkpoints, and select on validation.
+    """Train all lanes with checkpoints.
 
     Args:
       config: of the study.
@@ -121,11 +119,6 @@ def train(
     finally:
         if checkpoints:
             checkpoints.close()
-    selection = select(lanes.info(state), lanes.grid)
     diverged = int((np.asarray(state.status) == DIVERGED).sum())
     logger.info("%d of %d lanes diverged", diverged, count)
-    for window in np.flatnonzero(selection.point < 0):
-        message = f"window {window}: every lane diverged, it has no forecast"
-        logger.warning(message)
-        say(message)
-    return Trained(state, selection, lanes_before)
+    return Trained(state, lanes_before)

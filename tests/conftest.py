@@ -54,9 +54,9 @@ class Row:
         """Forecasts returns from what is known at t, without factors."""
         return CATALOG[self.model].factors is None
 
-    def network(self, dtype=np.float64):
+    def network(self, dtype=np.float64, factors=FACTORS):
         build = CATALOG[self.model].build
-        factors = {} if self.direct else {"factors": FACTORS}
+        factors = {} if self.direct else {"factors": factors}
         return build(dtype=dtype, **factors, **self.options)
 
 
@@ -122,7 +122,7 @@ class Fits:
 def linear_network(dtype=np.float64):
     """r_{i,t+1} = z_{i,t}'w: the smallest network, for tests of the engine itself."""
 
-    def init(key, panel, rows):
+    def init(key, panel, rows, hyper=None):
         width = panel.characteristics.shape[-1]
         weights = {"kernel": jax.random.normal(key, (width,), dtype)}
         return {"weights": weights, "statistics": {}}

@@ -125,7 +125,11 @@ def test_an_interrupt_saves_and_says_so(tmp_path):
 
 
 def tree(value):
-    return {"a": jnp.full((3, 2), value), "b": (jnp.arange(4) + value,)}
+    return {
+        "a": jnp.full((3, 2), value),
+        "b": (jnp.arange(4) + value,),
+        "empty": jnp.zeros((2, 0), jnp.int32),  # a model without macro series has some
+    }
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """One tiny study from configuration to files: what it leaves, resuming, refusing."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -14,10 +15,11 @@ import yaml
 
 from jaxfin.config import StudyConfig
 from jaxfin.data.simulate import simulate
+from jaxfin.data.subsets import odd_identifiers
 from jaxfin.errors import ConfigError, DataError, ResumeError, WindowError
 from jaxfin.fit import runner
 from jaxfin.report import run_directory
-from jaxfin.study import load_study, run_study
+from jaxfin.study import load_study, run_factor_counts, run_study
 
 pytestmark = pytest.mark.slow
 
@@ -331,6 +333,133 @@ def test_a_lookback_longer_than_the_first_window_is_an_error(dataset):
     config = StudyConfig.from_dict({**CONTENT, **content})
     with pytest.raises(ConfigError, match=r"model\.lookback=30.*windows\.train above"):
         run_study(config, dataset, quiet=True)
+
+
+def test_importance_is_measured_on_demand(tmp_path, result, dataset):
+    assert result.importance is None and "importance" not in result.tables
+    asked = run_study(
+        dataclasses.replace(CONFIG, importance=True),
+        dataset,
+        directory=tmp_path,
+        quiet=True,
+    )
+    assert asked.metrics["importance"] == {
+        "statistic": "total",
+        "r2": pytest.approx(result.metrics["r2"]["total"]["r"], rel=1e-6),
+    }
+    found = asked.importance
+    assert list(found["characteristic"]) == list(dataset.labels.characteristics)
+    assert found["share"].sum() == pytest.approx(1) and (found["drop"] > 0).any()
+    pd.testing.assert_frame_equal(load_study(tmp_path).importance, found)
+    table = asked.tables["importance"]
+    assert table["R2 lost (pp)"].is_monotonic_decreasing
+    assert (tmp_path / "figures" / "importance.png").exists()
+    assert asked.metrics["r2"] == result.metrics["r2"]
+
+
+def with_factors(count, **content):
+    return dataclasses.replace(changed(**content), K=count)
+
+
+def test_several_k_in_one_program_are_the_studies_of_each(tmp_path, dataset):
+    configs = [with_factors(1), dataclasses.replace(with_factors(3), importance=True)]
+    folders = [tmp_path / "K1", tmp_path / "K3"]
+
+    def run():
+        return run_factor_counts(
+            configs, dataset, directory=tmp_path / "training", folders=folders,
+            resume=True, quiet=True,
+        )  # fmt: skip
+
+    together = run()
+    for config, folder, found in zip(configs, folders, together, strict=True):
+        separate = run_study(config, dataset, quiet=True)
+        assert found.config == config and found.metrics["fit"]["K"] == config.K
+        assert found.provenance["trained_with_K"] == [1, 3]
+        for part in ("r2", "r2_seeds", "r2_bound", "rank_ic"):
+            one, other = (
+                pd.json_normalize(result.metrics[part]).to_numpy(float)
+                for result in (found, separate)
+            )
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)  # float32
+        assert found.metrics["fit"]["selected"] == separate.metrics["fit"]["selected"]
+        assert found.metrics["fit"]["lanes"] == separate.metrics["fit"]["lanes"]
+        assert (found.importance is None) == (config.K == 1)
+        loaded = load_study(folder)
+        same_numbers(found.metrics, loaded.metrics)
+    # A killed one: training and the first study were finished.
+    (folders[1] / "provenance.json").unlink()
+    again = run()
+    for one, other in zip(together, again, strict=True):
+        same_numbers(one.metrics, other.metrics)
+    assert again[1].provenance["lanes_resumed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        ([with_factors(2), with_factors(2)], "different numbers of factors"),
+        ([with_factors(None), with_factors(2)], "different numbers of factors"),
+        ([with_factors(2), with_factors(3, seed=1)], "K=3 differs in more than K"),
+        ([with_factors(2), with_factors(9)], "K=9 exceeds the 5 managed"),
+    ],
+)
+def test_what_is_no_set_of_k_is_refused(tmp_path, dataset, configs, message):
+    with pytest.raises(ConfigError, match=message):
+        run_factor_counts(
+            configs,
+            dataset,
+            directory=tmp_path / "training",
+            folders=[tmp_path / "a", tmp_path / "b"],
+            quiet=True,
+        )
+
+
+def test_k_of_an_estimator_are_run_one_by_one(tmp_path, dataset):
+    content = {**CONTENT, "model": "ipca", "model_options": {}}
+    configs = [StudyConfig.from_dict({**content, "K": k}) for k in (1, 2)]
+    with pytest.raises(ConfigError, match="one after the other, -m K=1,2"):
+        run_factor_counts(
+            configs,
+            dataset,
+            directory=tmp_path / "training",
+            folders=[tmp_path / "a", tmp_path / "b"],
+            quiet=True,
+        )
+
+
+FOREST = {"trees": 5, "max_depth": [3], "max_features": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("cae", {"depth": 0}), ("rf", FOREST), ("ols3", {"covariates": ["c1", "c2"]})],
+)
+def test_one_half_is_trained_on_and_the_other_tested(dataset, model, options):
+    def study(train, test):
+        content = {
+            "model": model,
+            "K": 2 if model == "cae" else None,
+            "model_options": options,
+            "assets": {"train": train, "test": test},
+        }
+        config = StudyConfig.from_dict({**CONTENT, **content})
+        return run_study(config, dataset, quiet=True)
+
+    halves = itertools.product(("odd", "even"), ("odd", "even"))
+    results = {half: study(*half) for half in halves}
+    odd, _ = odd_identifiers(dataset.labels.assets)
+    scores = {}
+    for (train, test), found in results.items():
+        assets = set(found.forecasts["asset"])
+        wanted = odd if test == "odd" else ~odd
+        assert assets and assets <= set(np.asarray(dataset.labels.assets)[wanted])
+        assert found.forecasts["forecast"].std() > 0
+        # What was fitted depends on the half it was fitted on, and on no other.
+        score = found.metrics["fit"]["validation_score"]
+        assert scores.setdefault(train, score) == score
+        assert f"on {dataset.name}-{test}" in " ".join(found.provenance["notes"])
+    assert scores["odd"] != scores["even"]
 
 
 def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):

@@ -40,7 +40,7 @@ from jaxfin.evaluate.r2 import r2_from_sums, squared_error, squared_return
 from jaxfin.evaluate.regrown import Regrown, regrown_errors
 from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.method import Fitted, Method
-from jaxfin.fit.runner import Lanes
+from jaxfin.fit.runner import Fits, Lanes
 from jaxfin.forecasts import Selection, out_of_sample
 from jaxfin.windows import Windows
 
@@ -58,7 +58,7 @@ class Importance(NamedTuple):
 
 
 def characteristic_importance(
-    lanes: Lanes,
+    lanes: Lanes | Fits,
     panel: Panel,
     windows: Windows,
     fitted: Fitted,
@@ -79,7 +79,7 @@ def characteristic_importance(
     return, are not scored. Only the forecasts of surviving seeds are averaged.
 
     Args:
-      lanes: of the study, as trained.
+      lanes: of the study, as trained; of a network its `Fits` will do.
       panel: whose test rows are scored, usually that of the study; another half of it
         (`data.subsets`) has the same shape and shares the program.
       windows: as trained.

@@ -19,6 +19,7 @@ from jaxfin.evaluate.performance import performance
 from jaxfin.evaluate.r2 import (
     assert_within_bound,
     managed_fit,
+    one_factor_fit,
     r2_by_label,
     r2_from_sums,
     r2_upper_bound,
@@ -38,6 +39,9 @@ UNITS = {
     "to t, with that window's parameters",
     "r2.*.r": "individual assets",
     "r2.*.x": "characteristic-managed portfolios (Z'Z)^+ Z'r, constant included",
+    "r2_extended": "of models without factors: total R2 of one factor whose loadings "
+    "are the forecasts, f_t the projection of the period's returns on them; an "
+    "extension, no definition of these models",
     "r2_se": "standard error of r2: sd over stationary bootstrap draws of the scored "
     "periods, forecasts as given",
     "r2_seeds": "mean and sd (ddof=1) over single seeds, not ensembles; seeds share "
@@ -145,6 +149,8 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
             {key: _mean_sd(_member_r2(*pair)) for key, pair in sums.members.items()}
         ),
     }
+    if forecasts.fitted is None:
+        metrics |= _extended(panel, forecasts, returns, mask, scored)
     if forecasts.least_squares_sse is not None:
         metrics["r2_bound"] = _bound(forecasts, sums, scored)
     ic = rank_ic_summary(rank_ic(forecasts.forecast, returns, mask))
@@ -212,6 +218,29 @@ def _sharpe_errors(
             "sharpe_se": series.gross,
             "sharpe_net_se": series.net,
         }.items()
+    }
+
+
+def _extended(
+    panel: Panel,
+    forecasts: Forecasts,
+    returns: np.ndarray,
+    mask: np.ndarray,
+    scored: np.ndarray,
+) -> dict[str, Any]:
+    """Total R2 of a model without factors by the labelled extension, and its errors."""
+    fitted = one_factor_fit(forecasts.forecast, returns, mask)
+    one = forecasts._replace(fitted=fitted, member_fitted=fitted[None])
+    ensemble = _error_sums(panel, one, returns, mask, scored).ensemble
+    sums = {key: pair for key, pair in ensemble.items() if key[0] == "total"}
+    return {
+        "r2_extended": _nested({k: r2_from_sums(*pair) for k, pair in sums.items()}),
+        "r2_se_extended": _nested(
+            {
+                key: r2_interval(sse[scored], sst[scored], BOOTSTRAP).standard_error
+                for key, (sse, sst) in sums.items()
+            }
+        ),
     }
 
 

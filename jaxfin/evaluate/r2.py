@@ -158,6 +158,35 @@ def _managed_row(row: tuple[Array, Array, Array]) -> Array:
     return projection(design, fitted.astype(float), mask).coefficients
 
 
+def one_factor_fit(
+    forecast: ArrayLike, realised: ArrayLike, mask: ArrayLike
+) -> np.ndarray:
+    """Contemporaneous fit of a model without factors: its forecasts as loadings.
+
+    rhat_t = g_t f_t,  f_t = g_t'r_t / g_t'g_t over the mask, g the forecast. This is an
+    extension, not part of any of these models: no r2_total of theirs is defined. It is
+    at least the r2_total of rhat = g, and at most 1; a model that forecasts the same
+    for all assets has that of the market.
+
+    Args:
+      forecast: (R, N) g_t, known at t.
+      realised: (R, N) r_t over (t, t+1].
+      mask: (R, N) bool, universe & observed.
+
+    Returns:
+      (R, N) float64; 0 in a row whose forecasts are all zero, NaN where they are NaN.
+
+    Source: protocols of paper 001's tables 1-2, which print such numbers undefined.
+    """
+    loadings = np.asarray(forecast, np.float64)
+    seen = np.asarray(mask, bool)
+    inside = np.where(seen, loadings, 0)
+    square = np.sum(inside**2, axis=1)
+    product = np.sum(inside * np.where(seen, realised, 0), axis=1)
+    factor = product / np.where(square > 0, square, 1)
+    return loadings * factor[:, None]
+
+
 def r2_upper_bound(least_squares_sse: ArrayLike, sst: ArrayLike) -> np.ndarray:
     """Largest r2_total that any factors can reach with the given betas.
 

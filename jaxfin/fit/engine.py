@@ -116,7 +116,7 @@ def lane_programs(
 
     def start(key: Array, inputs: Any, window: Windows, hyper: Hypers) -> Lane:
         params = network.init(
-            lane_key(key, INITIAL, window, hyper), inputs, training_rows(window)
+            lane_key(key, INITIAL, window, hyper), inputs, training_rows(window), hyper
         )
         rows = config.max_epochs * len(network.phases)
         weights, _ = ravel_pytree(params["weights"])

@@ -259,10 +259,6 @@ class EstimatorLanes:
                 "for windows without observed returns."
             )
 
-    def info(self, state: EstimatorState) -> FitInfo:
-        """Diagnostics of every lane, leaves (W, A, ...)."""
-        return state.info
-
     def fitted(self, state: EstimatorState) -> Fitted:
         """Every lane, leaves (W, A, ...)."""
         return Fitted(state.params, state.info)

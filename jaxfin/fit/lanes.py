@@ -39,16 +39,30 @@ VISITS = 8
 
 
 class LaneGrid(NamedTuple):
-    """The lanes of every window: seeds x hyperparameter points, seeds outermost."""
+    """The lanes of every window: seeds x (numbers of factors x) points, in this order.
+
+    A point is one choice of the hyperparameters that validation selects among.
+    """
 
     hypers: dict[str, np.ndarray]  # each (A,), "seed" among them
     seeds: int
     points: int
+    factors: tuple[int, ...] = ()  # K of lanes where they differ in it
 
     @property
     def lanes(self) -> int:
         """Lanes per window A."""
-        return self.seeds * self.points
+        return self.seeds * max(len(self.factors), 1) * self.points
+
+    def of_factors(self, count: int) -> tuple[LaneGrid, np.ndarray]:
+        """The lanes with one K as a grid of their own, and which they are."""
+        chosen = np.flatnonzero(self.hypers["factors"] == count)
+        hypers = {
+            name: values[chosen]
+            for name, values in self.hypers.items()
+            if name != "factors"
+        }
+        return LaneGrid(hypers, self.seeds, self.points), chosen
 
     def point(self, index: int) -> dict[str, float]:
         """Hyperparameters of one point of the grid."""
@@ -59,8 +73,16 @@ class LaneGrid(NamedTuple):
         }
 
 
-def lane_grid(config: FitConfig, dtype: Any = np.float32) -> LaneGrid:
-    """Product of the config's learning rates, l1 weights and dropout rates, x seeds."""
+def lane_grid(
+    config: FitConfig, dtype: Any = np.float32, factors: Sequence[int] = ()
+) -> LaneGrid:
+    """Product of the config's learning rates, l1 weights and dropout rates, x seeds.
+
+    Args:
+      config: of the grid.
+      dtype: of the hyperparameters.
+      factors: values of K, each at most that of the network, where lanes differ in it.
+    """
     axes: dict[str, tuple[float, ...]] = {
         "learning_rate": tuple(config.learning_rate),
         "l1": tuple(config.l1),
@@ -68,12 +90,19 @@ def lane_grid(config: FitConfig, dtype: Any = np.float32) -> LaneGrid:
     if config.dropout:
         axes["dropout"] = tuple(config.dropout)
     points = list(itertools.product(*axes.values()))
+    counts = max(len(factors), 1)
     hypers = {
-        name: np.tile(np.array([point[i] for point in points], dtype), config.seeds)
+        name: np.tile(
+            np.array([point[i] for point in points], dtype), config.seeds * counts
+        )
         for i, name in enumerate(axes)
     }
-    hypers["seed"] = np.repeat(np.arange(config.seeds, dtype=np.int32), len(points))
-    return LaneGrid(hypers, config.seeds, len(points))
+    if factors:
+        each = np.repeat(np.asarray(factors, np.int32), len(points))
+        hypers["factors"] = np.tile(each, config.seeds)
+    seeds = np.arange(config.seeds, dtype=np.int32)
+    hypers["seed"] = np.repeat(seeds, counts * len(points))
+    return LaneGrid(hypers, config.seeds, len(points), tuple(factors))
 
 
 @dataclasses.dataclass(frozen=True)

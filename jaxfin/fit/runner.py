@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 from jax import Array
 
 from jaxfin.data.panel import Dataset
 from jaxfin.fit.config import FitConfig
-from jaxfin.fit.engine import fit_info, network_method
+from jaxfin.fit.engine import network_method
 from jaxfin.fit.estimator import Estimator, EstimatorLanes
 from jaxfin.fit.lanes import (
     LaneGrid,
@@ -21,7 +22,7 @@ from jaxfin.fit.lanes import (
     lane_grid,
     run_lanes,
 )
-from jaxfin.fit.method import FitInfo, Fitted, Method
+from jaxfin.fit.method import Fitted, Method
 from jaxfin.models.network import Network
 from jaxfin.windows import Windows, longest
 
@@ -45,26 +46,43 @@ class Lanes(Protocol):
     def run(self, key: Array, state: Any = None) -> Iterator[LaneProgress]:
         """Fit what is not fitted yet, yielding the state again and again."""
 
-    def info(self, state: Any) -> FitInfo:
-        """Diagnostics of every lane, leaves (W, A, ...)."""
-
     def fitted(self, state: Any) -> Fitted:
         """Every lane in force, leaves (W, A, ...)."""
 
 
+class Fits(NamedTuple):
+    """Every lane of one study, fitted."""
+
+    grid: LaneGrid
+    method: Method  # of one lane
+    fitted: Fitted  # leaves (W, A, ...)
+
+    def of_factors(self, count: int) -> Fits:
+        """Those with one K, where lanes differ in it."""
+        grid, chosen = self.grid.of_factors(count)
+        return Fits(
+            grid, self.method, jax.tree.map(lambda leaf: leaf[:, chosen], self.fitted)
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkLanes:
-    """The lanes of a network's study."""
+    """The lanes of a network's study.
+
+    Attributes:
+      factors: values of K, where one program fits several.
+    """
 
     network: Network
     dataset: Dataset
     windows: Windows
     config: FitConfig
+    factors: tuple[int, ...] = ()
 
     @property
     def grid(self) -> LaneGrid:
-        """Learning rates x l1 x dropout x seeds."""
-        return lane_grid(self.config)
+        """Learning rates x l1 x dropout (x K) x seeds."""
+        return lane_grid(self.config, factors=self.factors)
 
     @property
     def method(self) -> Method:
@@ -95,10 +113,6 @@ class NetworkLanes:
             state=state,
         )
 
-    def info(self, state: Any) -> FitInfo:
-        """Diagnostics of every lane."""
-        return fit_info(state)
-
     def fitted(self, state: Any) -> Fitted:
         """Best parameters of every lane."""
         return fitted_lanes(
@@ -107,7 +121,11 @@ class NetworkLanes:
 
 
 def study_lanes(
-    model: Model, dataset: Dataset, windows: Windows, config: FitConfig
+    model: Model,
+    dataset: Dataset,
+    windows: Windows,
+    config: FitConfig,
+    factors: Sequence[int] = (),
 ) -> Lanes:
     """The lanes of a model on a data set.
 
@@ -116,8 +134,9 @@ def study_lanes(
         the number of seeds only.
       dataset, windows: of the study.
       config: see `FitConfig`.
+      factors: values of K up to that of a network, fitted side by side.
     """
     if isinstance(model, Estimator):
         windows = Windows(*(np.asarray(field) for field in windows))
         return EstimatorLanes(model, dataset, windows, config.seeds)
-    return NetworkLanes(model, dataset, windows, config)
+    return NetworkLanes(model, dataset, windows, config, tuple(factors))

@@ -111,7 +111,7 @@ def gan(
       ConfigError: a number out of range or an unknown choice.
     """
     if factors != 1:
-        raise ConfigError(f"K={factors}: model=gan has one factor, its SDF; set K=1.")
+        raise ConfigError("model=gan has one factor, its SDF: leave K out, or set 1.")
     if len(epochs) != 3:
         raise ConfigError(
             f"model.epochs={tuple(epochs)}: give three, of the unconditional, the "

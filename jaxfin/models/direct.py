@@ -100,7 +100,10 @@ def direct_network(
             mask=panel.universe & panel.observed,
         )
 
-    def init(key: Array, inputs: Inputs, rows: Array) -> Params:
+    def init(
+        key: Array, inputs: Inputs, rows: Array, hyper: Hyper | None = None
+    ) -> Params:
+        del hyper
         kind = inputs.characteristics.dtype
         width = inputs.characteristics.shape[1] * (1 + inputs.macro.shape[1])
         moments = initial_moments(net, kind)

@@ -22,6 +22,7 @@ from jaxfin.errors import ConfigError
 from jaxfin.models.losses import (
     blockwise_sum,
     mean_absolute_kernel,
+    only_active,
     padded,
     return_scale,
 )
@@ -111,7 +112,9 @@ def latent_factor_network(
     def inputs_of(panel: Panel) -> Inputs:
         return prepare(panel, series)
 
-    def init(key: Array, inputs: Inputs, rows: Array) -> Params:
+    def init(
+        key: Array, inputs: Inputs, rows: Array, hyper: Hyper | None = None
+    ) -> Params:
         # Rows whose lookback starts before the panel are no training rows.
         dtype = inputs.characteristics.dtype
         width = inputs.series.shape[-1]
@@ -136,6 +139,8 @@ def latent_factor_network(
                 jnp.zeros((1, lookback, beta.factors), dtype),
                 jnp.ones((1, lookback), bool),
             )["params"]
+        if hyper is not None and "factors" in hyper:
+            weights = only_active(weights, hyper["factors"])
         index, live = jnp.maximum(rows, 0), rows >= 0
         known = (live & inputs.realised[index])[:, None]
         power = jnp.where(known, inputs.series[index] ** 2, 0)
@@ -252,7 +257,7 @@ def latent_factor_network(
         else:
             error = blockwise_error(params, inputs, rows, noise, latent_factors)
         trained = {name: params["weights"][name] for name in ("beta", "factor")}
-        penalty = hyper["l1"] * mean_absolute_kernel(trained)
+        penalty = hyper["l1"] * mean_absolute_kernel(trained, hyper.get("factors"))
         return error / count(inputs, rows) + penalty, statistics
 
     def scored(factors_at: Callable[[Params, Inputs, Array], Array]) -> Score:

@@ -11,17 +11,48 @@ from flax import traverse_util
 from jax import Array
 
 from jaxfin.kernels import accumulated_sum
+from jaxfin.models.nets import PER_FACTOR
 
 
-def mean_absolute_kernel(weights: Any) -> Array:
-    """Mean |w| over kernel entries: biases and batch-norm affines are not penalised."""
-    kernels = [
-        leaf
+def mean_absolute_kernel(weights: Any, factors: Array | None = None) -> Array:
+    """Mean |w| over kernel entries: biases and batch-norm affines are not penalised.
+
+    Args:
+      weights: of networks.
+      factors: how many factors are active, if not all: entries of the others, which are
+        zero, do not count.
+    """
+    kernels = {
+        path: leaf
         for path, leaf in traverse_util.flatten_dict(weights).items()
         if path[-1].endswith("kernel")
-    ]
-    total = sum(jnp.sum(jnp.abs(leaf)) for leaf in kernels)
-    return total / sum(leaf.size for leaf in kernels)
+    }
+    # JAX's |w| has slope 1 at zero, where weights of inactive factors must stay.
+    signs = {path: jax.lax.stop_gradient(jnp.sign(k)) for path, k in kernels.items()}
+    total = sum(jnp.sum(signs[path] * leaf) for path, leaf in kernels.items())
+    count: Any = 0
+    for path, leaf in kernels.items():
+        per_factor = factors is not None and not PER_FACTOR.isdisjoint(path)
+        count += leaf.size // leaf.shape[-1] * factors if per_factor else leaf.size
+    return total / count
+
+
+def only_active(weights: Any, factors: Array) -> Any:
+    """The weights with zeros where they belong to a factor beyond the first so many.
+
+    Such a factor and its betas are both zero, so that neither has a gradient: what is
+    left is the network with that many factors.
+    """
+
+    def active(path: tuple[str, ...], leaf: Array) -> Array:
+        if PER_FACTOR.isdisjoint(path):
+            return leaf
+        return jnp.where(jnp.arange(leaf.shape[-1]) < factors, leaf, 0)
+
+    flat = traverse_util.flatten_dict(weights)
+    return traverse_util.unflatten_dict(
+        {path: active(path, leaf) for path, leaf in flat.items()}
+    )
 
 
 def return_scale(excess_returns: Array, mask: Array, rows: Array) -> Array:

@@ -6,7 +6,7 @@ are named ``kernel`` or end in ``_kernel``; biases and batch-norm affines are no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,11 +25,31 @@ from jaxfin.models.recurrence import (
     recurrence,
 )
 
+Initializer = Callable[[Array, tuple[int, ...], Any], Array]
+
 _glorot = nn.initializers.glorot_uniform()
+
+
+def _by_column(initializer: Initializer) -> Initializer:
+    """Each column from a stream of its own: the first k are the same for any K."""
+
+    def columns(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        def column(number: Array) -> Array:
+            stream = jax.random.fold_in(key, number)
+            return initializer(stream, (*shape[:-1], 1), dtype)[..., 0]
+
+        return jax.vmap(column, out_axes=-1)(jnp.arange(shape[-1]))
+
+    return columns
+
+
+# Of layers with an output for each factor.
+_outgoing = _by_column(nn.initializers.variance_scaling(2.0, "fan_in", "uniform"))
 # Factors start near zero (paper 001, section 2.4.1): training then finds the strongest
 # directions of the noisy managed portfolios first, and early stopping stops there.
-_near_zero = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
-
+_near_zero = _by_column(nn.initializers.variance_scaling(0.02, "fan_in", "uniform"))
+# Names of the modules and parameters whose last axis is the factors.
+PER_FACTOR = frozenset({"output", "readout", "skip_kernel"})
 
 Noise = tuple[Array, Array]  # key and rate of dropout
 
@@ -58,7 +78,7 @@ class BetaNetwork(nn.Module):
         # Batch norm takes a bias out again: its gradient would be nothing but rounding.
         bias = not self.batch_norm
         self.layers = [_Layer(width, self.dtype, bias) for width in self.hidden]
-        self.output = _Layer(self.factors, self.dtype)
+        self.output = _Layer(self.factors, self.dtype, start=_outgoing)
         if self.batch_norm:
             self.affine = [_Affine(width, self.dtype) for width in self.hidden]
 
@@ -149,11 +169,12 @@ class _Layer(nn.Module):
     width: int
     dtype: Any
     bias: bool = True
+    start: Initializer = _glorot
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[Array, Array]:
         zeros = nn.initializers.zeros_init()
-        kernel = self.param("kernel", _glorot, (inputs, self.width), self.dtype)
+        kernel = self.param("kernel", self.start, (inputs, self.width), self.dtype)
         if not self.bias:
             return kernel, jnp.zeros(self.width, self.dtype)
         return kernel, self.param("bias", zeros, (self.width,), self.dtype)
@@ -187,7 +208,9 @@ class LinearFactors(nn.Module):
     def __call__(self, lookback: Array, mask: Array) -> Array:
         """(M, L, P+1) scaled managed portfolios, the last is row t -> (M, K)."""
         del mask  # row t itself is always available where the loss counts it
-        dense = nn.Dense(self.factors, param_dtype=self.dtype, kernel_init=_near_zero)
+        dense = nn.Dense(
+            self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
+        )
         return dense(lookback[:, -1])
 
 

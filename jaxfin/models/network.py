@@ -19,6 +19,20 @@ Params = dict[str, Any]
 Hyper = Mapping[str, Array]
 
 
+class Init(Protocol):
+    """Parameters before training."""
+
+    def __call__(
+        self, key: Array, inputs: Any, rows: Array, hyper: Hyper | None = None
+    ) -> Params:
+        """Random weights and the statistics of training rows.
+
+        ``hyper["factors"]``, a traced number, leaves so many of the network's K factors
+        active: weights of the others are zero, and stay zero in training.
+        """
+        ...
+
+
 class Loss(Protocol):
     """Training objective."""
 
@@ -53,7 +67,7 @@ class Network(NamedTuple):
     prepare: Callable[
         [Panel], Any
     ]  # panel -> inputs, row by row: row t reads row t only
-    init: Callable[[Array, Any, Array], Params]  # (key, inputs, training rows)
+    init: Init
     phases: tuple[Phase, ...]
     forecast: Callable[
         [Params, Any, Array], Array

@@ -139,6 +139,11 @@ class Progress:
             self.stage("evaluate")
         self._update(done, total, f"{done}/{total} windows")
 
+    def importance(self, done: int, total: int) -> None:
+        """Show how many characteristics, or windows of them, are done."""
+        if self._console is not None:
+            self._update(done, total, f"{done}/{total}")
+
     def _update(self, done: int, total: int | None, text: str) -> None:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=total, text=text)

@@ -48,18 +48,35 @@ NOT_A_FORECAST = (
 )
 
 
-def study_tables(metrics: Metrics, by_year: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every table of a study by file name: r2, portfolios, r2_by_year.
+def study_tables(
+    metrics: Metrics, by_year: pd.DataFrame, importance: pd.DataFrame | None = None
+) -> dict[str, pd.DataFrame]:
+    """Every table of a study by file name: r2, portfolios, r2_by_year, importance.
 
     Args:
       metrics: of `evaluate.judgement.judge`.
       by_year: its ``r2_by_year``, as shares.
+      importance: of `importance_table`, if it was measured.
     """
-    return {
+    tables = {
         "r2": r2_table(metrics),
         "portfolios": portfolio_table(metrics),
         "r2_by_year": r2_by_year_table(by_year),
     }
+    if importance is not None:
+        tables["importance"] = importance_table(importance)
+    return tables
+
+
+def importance_table(importance: pd.DataFrame) -> pd.DataFrame:
+    """R2 lost without each characteristic, in percentage points, the largest first.
+
+    Args:
+      importance: characteristic, drop, share of `evaluate.importance`, as shares.
+    """
+    table = 100 * importance.set_index("characteristic")[["drop", "share"]]
+    table.columns = ["R2 lost (pp)", "share (%)"]
+    return table.sort_values("R2 lost (pp)", ascending=False, kind="stable")
 
 
 def r2_table(metrics: Metrics) -> pd.DataFrame:

@@ -183,7 +183,7 @@ def odd_fit(whole, windows):
     """Trained on the odd half, with parameters and selection."""
     lanes = lanes_of(subset(whole, "odd"), windows)
     state = state_of(lanes)
-    return lanes, lanes.fitted(state), select(lanes.info(state), lanes.grid)
+    return lanes, lanes.fitted(state), select(lanes.fitted(state).info, lanes.grid)
 
 
 def test_one_half_never_reads_returns_of_the_other(wide, whole, windows, odd_fit):

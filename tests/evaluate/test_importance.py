@@ -243,7 +243,7 @@ def trained(name, dataset, windows, **options):
     lanes = study_lanes(model, dataset, windows, config)
     *_, last = lanes.run(KEY)
     state = last.state
-    return lanes, lanes.fitted(state), select(lanes.info(state), lanes.grid)
+    return lanes, lanes.fitted(state), select(lanes.fitted(state).info, lanes.grid)
 
 
 def zeroed_by_hand(panel, j):

@@ -13,6 +13,7 @@ from jaxfin.evaluate.r2 import (
     BoundError,
     assert_within_bound,
     managed_fit,
+    one_factor_fit,
     r2,
     r2_by_label,
     r2_from_sums,
@@ -263,3 +264,19 @@ def test_managed_fit_outside_and_future_are_never_read():
         mask ^ later,
     )
     np.testing.assert_array_equal(future[:, :11], reference[:, :11])
+
+
+def test_one_factor_fit_is_least_squares_on_the_forecasts():
+    rng = np.random.default_rng(5)
+    forecast, realised = rng.normal(size=(2, 4, 7))
+    mask = rng.random((4, 7)) < 0.7
+    realised[~mask] = np.nan
+    forecast[2] = 0  # says nothing: no factor
+    fitted = one_factor_fit(forecast, realised, mask)
+    for t, live in enumerate(mask):
+        slope = np.linalg.lstsq(forecast[t, live][:, None], realised[t, live])[0]
+        np.testing.assert_allclose(fitted[t], forecast[t] * slope, atol=1e-12)
+    returns = np.nan_to_num(realised)
+    assert r2(returns, fitted, mask) >= r2(returns, forecast, mask)
+    nothing = np.full((1, 7), np.nan)
+    assert np.isnan(one_factor_fit(nothing, returns[:1], mask[:1])).all()

@@ -116,6 +116,54 @@ def test_lane_among_others_equals_the_fit_alone(method_name, fits, panel, window
     assert len(np.unique(scores)) == scores.size  # no two lanes are the same fit
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method_name",
+    ["seqlat-residual", "seqlat-dropout", "seqrat-causal-head", "cae-2"],
+)
+def test_lanes_that_differ_in_k_equal_each_k_alone(method_name, panel, windows, x64):
+    """K = 1 and 3 in one program of the network with three factors."""
+    row = METHODS[method_name]
+    windows = Windows(*(field[:2] for field in windows))
+    config = dataclasses.replace(CONFIG, seeds=1, l1=(0.01, 0.1))
+    config = dataclasses.replace(config, dropout=tuple(row.hyper.values()))
+    grid = lane_grid(config, np.float64, factors=(1, 3))
+    largest = row.network(factors=3)
+    every = fits_of(largest, panel, windows, grid, config)
+    rows = jnp.arange(34, 38)
+
+    def method_of(network):
+        plain = network_method(network, config, train_length=TRAIN, valid_length=VALID)
+        return plain._replace(
+            fit=jax.jit(plain.fit),
+            forecast=jax.jit(plain.forecast),
+            contemporaneous=jax.jit(plain.contemporaneous),
+        )
+
+    def outputs(method, fitted):
+        betas, factors = method.contemporaneous(fitted, panel, rows)
+        explained = jnp.einsum("tnk,tk->tn", betas, factors)
+        return method.forecast(fitted, panel, rows), explained
+
+    shared = method_of(largest)
+    scores = []
+    for count in (1, 3):
+        own, chosen = grid.of_factors(count)
+        assert own.lanes == 2 and "factors" not in own.hypers
+        method = method_of(row.network(factors=count))
+        separate = alone(method, panel, windows, own)
+        together = jax.tree.map(lambda leaf, at=chosen: leaf[:, at], every)
+        assert_close(together.info, separate.info)
+        for lane in range(own.lanes):
+            one, other = (
+                jax.tree.map(lambda leaf, i=lane: leaf[1, i], fitted)
+                for fitted in (together, separate)
+            )
+            assert_close(outputs(shared, one), outputs(method, other))
+        scores.append(np.asarray(separate.info.best_score))
+    assert len(np.unique(scores)) == np.size(scores)
+
+
 @pytest.mark.parametrize(
     "method_name", ["seqlat-window", "seqlat-causal", "cae-batch-norm"]
 )

@@ -23,7 +23,7 @@ STREET = (
     ("evaluate",),
     ("report",),
     ("config", "checkpoint", "interrupts"),
-    ("sample", "training"),
+    ("sample", "training", "outcome"),
     ("study",),
 )
 POSITION = {room: place for place, rooms in enumerate(STREET) for room in rooms}

@@ -398,7 +398,7 @@ def test_other_choices_fit_too(panel32, window):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"factors": 2}, "K=2"),
+        ({"factors": 2}, "one factor, its SDF"),
         ({"trials": 0}, "model.trials=0"),
         ({"epochs": (1, 2)}, "give three"),
         ({"epochs": (1, 0, 2)}, "model.epochs=0"),

@@ -1,0 +1,201 @@
+"""What a study leaves: judged forecasts as one result, its files, and reading them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxfin.config import StudyConfig
+from jaxfin.data.panel import Dataset
+from jaxfin.errors import DataError
+from jaxfin.evaluate.importance import Importance, importance_frame
+from jaxfin.evaluate.judgement import Judgement
+from jaxfin.fit.lanes import LaneGrid
+from jaxfin.fit.method import DIVERGED, FitInfo
+from jaxfin.fit.runner import Fits
+from jaxfin.forecasts import Forecasts, Selection
+from jaxfin.report import run_directory
+from jaxfin.report.canvas import save_figures
+from jaxfin.report.figures import (
+    cumulative_legs,
+    learning_curves,
+    partial_years,
+    r2_by_year,
+)
+from jaxfin.report.importance_figures import importance_figure
+from jaxfin.report.tables import conditions, read_tables, study_tables, write_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class StudyResult(NamedTuple):
+    """What a study found."""
+
+    config: StudyConfig
+    metrics: dict[str, Any]  # nested; metrics["units"] says what each number is
+    forecasts: pd.DataFrame  # see report.run_directory.forecast_frame
+    portfolios: pd.DataFrame  # one row per decision date and portfolio
+    errors: pd.DataFrame  # see `evaluate.judgement.Judgement`
+    # characteristic, drop, share; see `evaluate.importance`. None if not asked for
+    importance: pd.DataFrame | None
+    tables: dict[str, pd.DataFrame]
+    provenance: dict[str, Any]
+    directory: Path | None
+
+
+class Outcome(NamedTuple):
+    """A study's numbers before they are written."""
+
+    dataset: Dataset  # what was tested on
+    factors: int | None  # K
+    fits: Fits
+    selection: Selection
+    forecasts: Forecasts
+    judgement: Judgement
+    importance: Importance | None
+
+    def result(
+        self, config: StudyConfig, provenance: dict[str, Any], folder: Path | None
+    ) -> StudyResult:
+        """Metrics, frames and tables."""
+        metrics = self.judgement.metrics | {"fit": self._fit_metrics(config)}
+        frame = None
+        if self.importance is not None:
+            base = {"statistic": self.importance.statistic, "r2": self.importance.base}
+            metrics |= {"importance": base}
+            frame = pd.DataFrame(
+                {
+                    "characteristic": list(self.dataset.labels.characteristics),
+                    "drop": self.importance.drop,
+                    "share": self.importance.share,
+                }
+            )
+        return StudyResult(
+            config=config,
+            metrics=metrics,
+            forecasts=run_directory.forecast_frame(
+                self.dataset, self.forecasts, self.judgement.quantile
+            ),
+            portfolios=self.judgement.portfolios,
+            errors=self.judgement.errors,
+            importance=frame,
+            tables=study_tables(metrics, self.judgement.r2_by_year, frame),
+            provenance=provenance,
+            directory=folder,
+        )
+
+    def figures(self, model: str, caption: str) -> dict[str, Figure]:
+        """Every figure by file name."""
+        labels, portfolios = self.dataset.labels, self.judgement.portfolios
+        figures = {
+            "cumulative_legs": cumulative_legs(portfolios, conditions=caption),
+            "r2_by_year": r2_by_year(
+                self.judgement.r2_by_year,
+                partial=partial_years(portfolios, labels.periods_per_year),
+                conditions=caption,
+            ),
+        }
+        if self.importance is not None:
+            found = {model: self.importance}
+            figures["importance"] = importance_figure(
+                importance_frame(found, labels.characteristics),
+                importances=found,
+                conditions=caption,
+            )
+        info = self._info
+        history = np.asarray(info.history)
+        if np.isfinite(history).any():  # an estimator has no epochs
+            figures["learning_curves"] = learning_curves(
+                history,
+                np.asarray(info.status),
+                _selected_lanes(self.selection, self.fits.grid),
+                conditions=caption,
+            )
+        return figures
+
+    @property
+    def _info(self) -> FitInfo:
+        return jax.tree.map(np.asarray, self.fits.fitted.info)
+
+    def _fit_metrics(self, config: StudyConfig) -> dict[str, Any]:
+        grid, selection, info = self.fits.grid, self.selection, self._info
+        chosen = [
+            grid.point(point) if point >= 0 else None for point in selection.point
+        ]
+        return {
+            "model": config.model,
+            "K": self.factors,
+            "windows": len(selection.point),
+            "lanes": int(info.status.size),
+            "seeds": grid.seeds,
+            "points": grid.points,
+            "diverged": int((info.status == DIVERGED).sum()),
+            "windows_without_forecast": int((selection.point < 0).sum()),
+            "mean_epochs": float(info.epochs.mean()),
+            "validation_score": [float(score) for score in selection.score],
+            "selected": chosen,
+        }
+
+
+def write_study(result: StudyResult, outcome: Outcome) -> None:
+    """Write every file of a run; provenance last, which says that it is finished."""
+    folder = result.directory
+    assert folder is not None
+    caption = conditions(result.metrics, data=outcome.dataset.name)
+    write: Callable[[Path, Any], None] = run_directory.write_parquet
+    write(folder / "forecasts.parquet", result.forecasts)
+    write(folder / "portfolios.parquet", result.portfolios)
+    write(folder / "errors.parquet", result.errors)
+    if result.importance is not None:
+        write(folder / "importance.parquet", result.importance)
+    run_directory.write_json(folder / "metrics.json", result.metrics)
+    write_tables(folder / "tables", result.tables, caption=caption)
+    save_figures(folder / "figures", outcome.figures(result.config.model, caption))
+    run_directory.write_json(folder / "provenance.json", result.provenance)
+
+
+def load_study(directory: str | Path) -> StudyResult:
+    """Read a finished run's files back.
+
+    >>> result = load_study("runs/french-seqlat")  # doctest: +SKIP
+    >>> result.metrics["r2"]["total"]["r"], result.portfolios.head()  # doctest: +SKIP
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist: name the directory of a run.")
+    if not (folder / "config.yaml").exists():
+        raise DataError(
+            f"{folder} holds no run (no config.yaml): name another directory."
+        )
+    if not run_directory.is_finished(folder):
+        raise DataError(
+            f"{folder} is no finished run: finish it with experiments/train.py "
+            f"hydra.run.dir={folder} resume=true, or name another directory."
+        )
+    shares = folder / "importance.parquet"
+    return StudyResult(
+        config=StudyConfig.from_dict(run_directory.read_yaml(folder / "config.yaml")),
+        metrics=json.loads((folder / "metrics.json").read_text()),
+        forecasts=pd.read_parquet(folder / "forecasts.parquet"),
+        portfolios=pd.read_parquet(folder / "portfolios.parquet"),
+        errors=pd.read_parquet(folder / "errors.parquet"),
+        importance=pd.read_parquet(shares) if shares.exists() else None,
+        tables=read_tables(folder / "tables"),
+        provenance=json.loads((folder / "provenance.json").read_text()),
+        directory=folder,
+    )
+
+
+def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
+    """(W, A) bool: the lanes that forecasts are averaged over."""
+    chosen = np.arange(grid.points) == selection.point[:, None]
+    return (selection.survived[:, :, None] & chosen[:, None, :]).reshape(
+        len(selection.point), grid.lanes
+    )
