@@ -197,9 +197,7 @@ def main() -> None:
     for stocks in arguments.stocks:
         periods = TRAIN + VALID + LOOKBACK + arguments.windows
         panel = benchmark_panel(stocks, periods)
-        windows = rolling_windows(
-            periods, train=TRAIN + LOOKBACK, valid=VALID, test=1
-        )
+        windows = rolling_windows(periods, train=TRAIN + LOOKBACK, valid=VALID, test=1)
         # Start after the first lookback, so that every window has full batches.
         windows = Windows(
             windows.train_start + LOOKBACK, *(np.asarray(f) for f in windows[1:])

@@ -30,7 +30,7 @@ EVERY = np.arange(PERIODS)
 HYPER = {"l1": 0.3}
 OPTIONS = {
     "nn1": {"depth": 1},
-    "nn2-plain": {"depth": 2, "batch_norm": False},
+    "nn2-plain": {"depth": 2, "batch_norm": False, "l1_scale": 1.0},
     "nn3": {"depth": 3},
     "nn2-macro": {"depth": 2, "macro": True},
     "nn2-huber": {"depth": 2, "batch_norm": False, "huber": 0.8, "macro": True},
@@ -115,7 +115,8 @@ def slow_loss(case, rows, *, train):
     weights, moments = case.params["weights"], case.params["statistics"]["moments"]
     made, carried = oracles.multilayer(weights, z, moments, train=train)
     loss = oracles.huber(r / scale - made, case.options.get("huber")).mean()
-    penalty = HYPER["l1"] * oracles.mean_absolute_kernel(weights) if train else 0.0
+    l1 = case.options.get("l1_scale", 100.0) * HYPER["l1"]
+    penalty = l1 * oracles.mean_absolute_kernel(weights) if train else 0.0
     return loss + penalty, carried
 
 
@@ -430,7 +431,7 @@ def test_a_fit_learns_a_signal_that_interacts_with_the_macro_state(options):
         panel, expected = signal()
         windows = rolling_windows(72, train=40, valid=12, test=20)
         config = FitConfig(
-            seeds=2, l1=(0.1,), max_epochs=60, batch_periods=10, chunk_epochs=20
+            seeds=2, l1=(0.001,), max_epochs=60, batch_periods=10, chunk_epochs=20
         )
         mask = np.asarray(panel.universe & panel.observed)[52:72]
         returns = np.asarray(panel.excess_returns)[52:72]
@@ -468,7 +469,7 @@ def test_a_lane_equals_the_fit_alone(panel, windows):
     config = FitConfig(
         seeds=2,
         learning_rate=(0.01, 0.003),
-        l1=(0.01,),
+        l1=(0.0001,),
         max_epochs=5,
         patience=5,
         batch_periods=5,
