@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxfin.data.files import panel
+from jaxfin.data.macro import with_macro
 from jaxfin.data.packaged import french
 from jaxfin.data.panel import Dataset
 from jaxfin.data.prices import prices
@@ -19,11 +20,16 @@ SOURCES: Mapping[str, Callable[..., Dataset]] = {
     "prices": prices,
     "simulated": simulate,
 }
+DATED = ("french", "panel", "prices")  # whose dates are those of the world
+_MACRO = {"macro": "path", "macro_columns": "columns", "macro_lag": "lag"}
 _KEYWORD = {"return": "returns"}  # option -> keyword, where Python reserves the word
 
 
 def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
     """Dataset of a source's name; ``options`` are keywords of its function.
+
+    With ``macro``, a file, the data set has its series: see `macro.with_macro`, whose
+    columns and lag are ``macro_columns`` and ``macro_lag``.
 
     Raises:
       ConfigError: unknown source or option, with the nearest known one.
@@ -36,5 +42,13 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
         option.get(keyword, keyword): hint
         for keyword, hint in keyword_hints(source).items()
     }
+    if name in DATED:
+        kinds = keyword_hints(with_macro, hidden=("dataset",))
+        hints |= {option: kinds[keyword] for option, keyword in _MACRO.items()}
+        hints["macro"] = str | None
     settings = checked(options or {}, hints, prefix="data.")
-    return source(**{_KEYWORD.get(key, key): value for key, value in settings.items()})
+    macro = {_MACRO[key]: settings.pop(key) for key in _MACRO if key in settings}
+    dataset = source(
+        **{_KEYWORD.get(key, key): value for key, value in settings.items()}
+    )
+    return dataset if macro.get("path") is None else with_macro(dataset, **macro)

@@ -23,8 +23,12 @@ CSV = (".csv", ".csv.gz")
 _BLOCK = 2**23  # bytes of a CSV file that are parsed at once
 
 
-def open_table(path: str) -> Table:
+def open_table(path: str, *, option: str = "data.path") -> Table:
     """Table of a parquet or CSV file, or of a folder of parquet parts.
+
+    Args:
+      path: of it.
+      option: that named it, for messages.
 
     Raises:
       ConfigError: no path, or an ending that is neither parquet nor CSV.
@@ -32,11 +36,11 @@ def open_table(path: str) -> Table:
     """
     if path in ("", "???"):
         raise ConfigError(
-            "data.path is not given: name a parquet or CSV file, data.path=FILE."
+            f"{option} is not given: name a parquet or CSV file, {option}=FILE."
         )
     file = Path(path).expanduser()
     if not file.exists():
-        raise DataError(f"data.path={path} does not exist: {_nearby(file)}")
+        raise DataError(f"{option}={path} does not exist: {_nearby(file)}")
     table: Table
     if file.is_dir():
         table = ParquetTable(_parts(file), file.name)
@@ -46,7 +50,7 @@ def open_table(path: str) -> Table:
         table = CsvTable(file)
     else:
         raise ConfigError(
-            f"data.path={path} ends in '{file.suffix}': write the table as .parquet, "
+            f"{option}={path} ends in '{file.suffix}': write the table as .parquet, "
             ".csv or .csv.gz."
         )
     if not table.rows:
