@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,9 +30,6 @@ from jaxfin.report.figures import (
 )
 from jaxfin.report.importance_figures import importance_figure
 from jaxfin.report.tables import conditions, read_tables, study_tables, write_tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class StudyResult(NamedTuple):
@@ -91,7 +88,7 @@ class Outcome(NamedTuple):
             directory=folder,
         )
 
-    def figures(self, model: str, caption: str) -> dict[str, Figure]:
+    def figures(self, model: str, caption: str) -> dict[str, Any]:
         """Every figure by file name."""
         labels, portfolios = self.dataset.labels, self.judgement.portfolios
         figures = {

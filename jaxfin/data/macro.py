@@ -152,8 +152,8 @@ def _at(
     place = series.index.searchsorted(dates, side="right") - 1
     lacking = place < 0
     if len(series):
-        age_limit = series.index[np.maximum(place, 0)] + STALE
-        lacking |= np.asarray(age_limit < dates)
+        newest = pd.DatetimeIndex(series.index[np.maximum(place, 0)])
+        lacking |= np.asarray(newest + STALE < dates)
     if lacking.any():
         return np.empty(0), dates[int(lacking.argmax())]
     return series.to_numpy(float)[place], None
