@@ -60,6 +60,7 @@ def main(config: DictConfig) -> None:
                 studies, directory=directory, folders=folders, resume=config.resume
             )
             write_sweep(directory)
+            print(f"runs: {', '.join(map(str, folders))}; all: {directory}/sweep.md")
     except (Interrupted, KeyboardInterrupt) as error:
         print(
             f"{str(error) or 'interrupted'}\n{how_to_go_on(directory)}", file=sys.stderr

@@ -201,7 +201,8 @@ def _lines(table: pd.DataFrame) -> list[list[str]]:
 def markdown(table: pd.DataFrame) -> str:
     """Markdown of a table whose source is aligned too; index levels come first."""
     levels, lines = table.index.nlevels, _lines(table)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    # A rule has three characters at least, or some readers see no table.
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = [
         "-" * width if i < levels else "-" * (width - 1) + ":"
         for i, width in enumerate(widths)
