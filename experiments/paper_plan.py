@@ -42,6 +42,12 @@ class Plan(NamedTuple):
         return grid | {self.half_name(*h): config for h, config in self.halves.items()}
 
     @property
+    def halved(self) -> str:
+        """Name of the run that table 9 repeats on halves; "" if none."""
+        first = next(iter(self.halves.values()), None)
+        return "" if first is None else run_name(first.model, first.K)
+
+    @property
     def groups(self) -> list[list[str]]:
         """Names of studies that are trained together: the K of a network."""
         together: dict[Any, list[str]] = {}
@@ -79,7 +85,8 @@ def planned(config: DictConfig, level: str) -> Plan:
     changes = paper.get(level) or {"windows": {}, "model": {}}
     windows = {k: v for k, v in plain["windows"].items() if v is not None}
     windows = changes["windows"] | windows
-    told = _told("windows", windows, vars(WindowsConfig()))
+    full = vars(WindowsConfig()) | paper["paper"]["windows"]
+    told = _told("windows", windows, full)
     told += _told("fit", plain["fit"], _file("fit/paper"))
     cells: dict[Cell, StudyConfig | Missing] = {}
     for name in listed(plain["models"]):
@@ -88,7 +95,7 @@ def planned(config: DictConfig, level: str) -> Plan:
             continue
         usual = {k: v for k, v in _file(f"model/{name}").items() if k != "name"}
         options = usual | changes["model"].get(name, {})
-        told += _told(name, options, usual)
+        told += _told(name, options, usual | paper["paper"]["model"].get(name, {}))
         build_model(name, options=options)  # what is wrong here is wrong for every K
         several = CATALOG[name].factors is not None
         for factors in factor_counts(plain["K"]) if several else [None]:

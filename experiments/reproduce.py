@@ -53,8 +53,9 @@ from jaxfin.errors import (
 from jaxfin.fit.compilation_cache import enable_compilation_cache
 from jaxfin.interrupts import storage_errors
 from jaxfin.methods.catalog import CATALOG, build_model
+from jaxfin.outcome import StudyResult
 from jaxfin.report import run_directory
-from jaxfin.report.paper_grid import Grid, Missing, Result, run_name
+from jaxfin.report.paper_grid import Grid, Missing, Result, paper_run, run_name
 from jaxfin.report.paper_page import write_paper
 from jaxfin.report.progress import Progress
 from jaxfin.sample import sample_notes, study_windows
@@ -148,6 +149,7 @@ def reproduce(
             console.print(note, soft_wrap=True)
         runs = _Runs(plan.studies, dataset, folder / "runs", trace)
         found: dict[str, Result | Missing] = {}
+        about: dict[str, None] = {}  # an ordered set
         total = len(plan.studies)
         reused = sum(runs.finished(name) for name in plan.studies)
         for names in plan.groups:
@@ -156,7 +158,13 @@ def reproduce(
                     _together(names),
                     f"{len(found)} of {total} runs done, {_clock(began)} so far",
                 )
-            found |= runs.made(names)
+            made = runs.made(names)
+            for name, run in made.items():
+                if isinstance(run, Missing):
+                    found[name] = run
+                    continue
+                about |= dict.fromkeys(run.provenance["notes"])
+                found[name] = paper_run(run)
             for name in names:
                 if isinstance(missing := found[name], Missing):
                     console.print(f"{name} failed: {missing.reason}", soft_wrap=True)
@@ -187,6 +195,8 @@ def reproduce(
             notes=notes,
             odd_even=halves or None,
             extended=plan.extended,
+            halved=plan.halved,
+            about=list(about),
         )
     print(f"{total} runs, {reused} of them finished before, {_clock(began)}")
     return [
@@ -207,11 +217,11 @@ class _Runs(NamedTuple):
     def finished(self, name: str) -> bool:
         return run_directory.is_finished(self.folder / name)
 
-    def made(self, names: Sequence[str]) -> dict[str, Result | Missing]:
+    def made(self, names: Sequence[str]) -> dict[str, StudyResult | Missing]:
         """Results of studies that are trained together, what went wrong as values."""
         if all(map(self.finished, names)):
             return {name: load_study(self.folder / name) for name in names}
-        found: dict[str, Result | Missing] = {}
+        found: dict[str, StudyResult | Missing] = {}
         for name in names:
             unfit = self._guarded([name], partial(self._checked, name))
             if isinstance(unfit[name], Missing):

@@ -160,7 +160,7 @@ def test_one_command_leaves_a_paper(whole):
     }  # fmt: skip
     assert all(f"figures/{name}.png" in report for name in figures)
     for suffix in ("md", "tex", "csv"):
-        assert len(list((folder / "tables").glob(f"*.{suffix}"))) == 16
+        assert len(list((folder / "tables").glob(f"*.{suffix}"))) == 18
     total = tables(folder)["table1_total_r2.csv"].set_index(["model", "test assets"])
     assert total.loc[("rf", "r"), "no K"] != total.loc[("rf", "r"), "no K"]
     extended = tables(folder)["total_r2_extended.csv"]

@@ -39,6 +39,8 @@ UNITS = {
     "to t, with that window's parameters",
     "r2.*.r": "individual assets",
     "r2.*.x": "characteristic-managed portfolios (Z'Z)^+ Z'r, constant included",
+    "r2_benchmark": "total: one factor, the equal-weighted mean of all assets, and "
+    "beta 1; predictive: its mean over the panel's rows before t, for all assets",
     "r2_extended": "of models without factors: total R2 of one factor whose loadings "
     "are the forecasts, f_t the projection of the period's returns on them; an "
     "extension, no definition of these models",
@@ -149,6 +151,7 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
             {key: _mean_sd(_member_r2(*pair)) for key, pair in sums.members.items()}
         ),
     }
+    metrics["r2_benchmark"] = _benchmark(panel, forecasts, returns, mask, scored)
     if forecasts.fitted is None:
         metrics |= _extended(panel, forecasts, returns, mask, scored)
     if forecasts.least_squares_sse is not None:
@@ -219,6 +222,35 @@ def _sharpe_errors(
             "sharpe_net_se": series.net,
         }.items()
     }
+
+
+def _benchmark(
+    panel: Panel,
+    forecasts: Forecasts,
+    returns: np.ndarray,
+    mask: np.ndarray,
+    scored: np.ndarray,
+) -> dict[str, dict[str, float]]:
+    """R2 that needs no model: the equal-weighted market, and its mean before t."""
+    seen = np.asarray(panel.universe & panel.observed)
+    total = np.where(seen, np.asarray(panel.excess_returns, np.float64), 0).sum(axis=1)
+    market = total / np.maximum(seen.sum(axis=1), 1)
+    live = seen.any(axis=1)
+    past = np.cumsum(np.where(live, market, 0)) - np.where(live, market, 0)
+    before = np.maximum(np.cumsum(live) - live, 1)
+
+    def same_for_all(series: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(series[forecasts.rows, None], mask.shape)
+
+    fitted, forecast = same_for_all(market), same_for_all(past / before)
+    one = forecasts._replace(
+        fitted=fitted,
+        member_fitted=fitted[None],
+        forecast=forecast,
+        member_forecast=forecast[None],
+    )
+    sums = _error_sums(panel, one, returns, mask, scored).ensemble
+    return _nested({key: r2_from_sums(*pair) for key, pair in sums.items()})
 
 
 def _extended(

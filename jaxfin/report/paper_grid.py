@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pandas as pd
@@ -17,13 +17,13 @@ PORTFOLIOS = ("long_short", "long_only")
 WEIGHTINGS = ("equal", "value")
 Weighting = Literal["equal", "value"]
 CHOICE = (
-    "K of each model: lowest validation score, mean over windows. Later windows "
-    "validate on periods that earlier ones test on: nobody knew this K at the start."
+    "K of each model is chosen window by window, by the lowest validation score of "
+    "that window, known at its first decision; trades between two K are not charged."
 )
 
 
 class Result(Protocol):
-    """What is read of a run; a `study.StudyResult` has it."""
+    """What is read of a run; see `paper_run`."""
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -34,12 +34,64 @@ class Result(Protocol):
         """Of `judge`: one row per decision date, weighting and portfolio."""
 
     @property
+    def errors(self) -> pd.DataFrame:
+        """Of `judge`: squared errors and squared returns by decision date."""
+
+    @property
+    def periods(self) -> pd.DataFrame:
+        """By decision date, see `by_period`."""
+
+    @property
     def importance(self) -> pd.DataFrame | None:
         """characteristic, drop and share, where they were measured."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """The key "seconds" says where the time went."""
+
+
+class Run(NamedTuple):
+    """A run without its forecasts, which are many."""
+
+    metrics: Mapping[str, Any]
+    portfolios: pd.DataFrame
+    errors: pd.DataFrame
+    periods: pd.DataFrame
+    importance: pd.DataFrame | None
+    provenance: Mapping[str, Any]
+
+
+def paper_run(result: Any) -> Run:
+    """What the tables need of a `StudyResult`."""
+    return Run(
+        result.metrics,
+        result.portfolios,
+        result.errors,
+        by_period(result.forecasts),
+        result.importance,
+        result.provenance,
+    )
+
+
+def by_period(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """What a forecast frame says of each decision date.
+
+    Args:
+      forecasts: of `run_directory.forecast_frame`.
+
+    Returns:
+      By date: window; universe, the equal-weighted mean realised excess return of all
+      assets observed; 1, 2, .., that of each forecast quantile. NaN where none is.
+    """
+    dates = forecasts.groupby("date")
+    means = forecasts.pivot_table(
+        index="date", columns="quantile", values="realised", aggfunc="mean"
+    )
+    means = means.drop(columns=0, errors="ignore")
+    first = pd.DataFrame(
+        {"window": dates["window"].first(), "universe": dates["realised"].mean()}
+    )
+    return first.join(means)
 
 
 class Missing(NamedTuple):
@@ -114,16 +166,68 @@ class Grid:
         whole = len(finite) == len(scores) > 0
         return sum(finite) / len(finite) if whole else math.inf
 
-    def chosen(self, model: str) -> Cell | None:
-        """The model's run at the K with the lowest `validation_score`; ties: least K.
+    def chosen(self, model: str) -> list[Cell]:
+        """The model's run with the lowest validation score, one per window.
 
-        A K with a window without forecast is chosen only if every K has one; None if
-        the model has no finished run.
+        Ties go to the least K; a K without forecast in the window is chosen only if
+        every K lacks one. Empty if the model has no finished run.
         """
         cells = [cell for cell in self.results if cell[0] == model]
-        return min(
-            cells, key=lambda c: (self.validation_score(c), c[1] or 0), default=None
+        if not cells:
+            return []
+        scores = {
+            cell: [
+                score if score is not None and math.isfinite(score) else math.inf
+                for score in self.results[cell].metrics["fit"]["validation_score"]
+            ]
+            for cell in cells
+        }
+        return [
+            min(cells, key=lambda cell: (scores[cell][window], cell[1] or 0))
+            for window in range(len(scores[cells[0]]))
+        ]
+
+    def choice(self, model: str) -> str:
+        """The chosen runs in words: rf, cae-K2, or cae-K2-3 if it differs."""
+        cells = self.chosen(model)
+        if not cells:
+            return ""
+        counts = sorted({factors or 0 for _, factors in cells})
+        if cells[0][1] is None:
+            return model
+        return f"{model}-K{'-'.join(map(str, counts))}"
+
+    def series(
+        self,
+        model: str,
+        portfolio: str,
+        *,
+        weighting: str = "equal",
+        kind: str = "gross",
+    ) -> pd.Series:
+        """`strategy` of the model's chosen runs, laid end to end; empty if none."""
+        return self.laid(
+            model,
+            lambda run: strategy(run, portfolio, weighting=weighting, kind=kind),
         )
+
+    def errors(self, model: str) -> pd.DataFrame:
+        """Squared errors by date of the model's chosen runs."""
+        return self.laid(model, lambda run: run.errors.set_index("date"))
+
+    def periods(self, model: str) -> pd.DataFrame:
+        """`by_period` of the model's chosen runs."""
+        return self.laid(model, lambda run: run.periods)
+
+    def laid(self, model: str, made: Callable[[Result], Any]) -> Any:
+        """Series or frames by date of the model's chosen runs, laid end to end."""
+        pieces = []
+        for window, cell in enumerate(self.chosen(model)):
+            run = self.results[cell]
+            part = made(run)
+            dates = run.periods.index[run.periods["window"] == window]
+            pieces.append(part.loc[part.index.isin(dates)])
+        return pd.concat(pieces) if pieces else pd.Series(dtype=float)
 
     @property
     def importances(self) -> dict[str, Importance]:
@@ -168,6 +272,7 @@ class Grid:
                 _span([fit["seeds"] for fit in fits], "seed"),
                 f"{_span([tried], 'configuration')} tried (grid points x models x K)",
             ]
+            parts.append(_span([s["quantiles"] for s in samples], "quantile"))
             rates = {str(sample["risk_free"]) for sample in samples}
             if rates != {"subtracted"}:
                 parts.append(f"risk-free rate {', '.join(sorted(rates))}")

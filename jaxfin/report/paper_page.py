@@ -9,7 +9,7 @@ provenance.json  command, commit, versions, device, data hash
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ from jaxfin.report.importance_figures import importance_figure, importance_map
 from jaxfin.report.paper_figures import correlation_figure, r2_by_factors
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
 from jaxfin.report.paper_grid import Grid, Missing, Result, run_name
+from jaxfin.report.paper_strategies import (
+    correlations_table,
+    quantiles_table,
+    trials_table,
+)
 from jaxfin.report.paper_tables import (
+    bounds_table,
     importance_table,
     odd_even_table,
     r2_table,
@@ -30,11 +36,7 @@ from jaxfin.report.paper_tables import (
     turnover_table,
     validation_table,
 )
-from jaxfin.report.paper_tests import (
-    correlations_table,
-    sharpe_tests_table,
-    trials_table,
-)
+from jaxfin.report.paper_tests import r2_differences_table, sharpe_tests_table
 from jaxfin.report.run_directory import write_json
 from jaxfin.report.tables import markdown
 
@@ -44,6 +46,7 @@ def paper_tables(
     odd_even: Mapping[tuple[str, str], Result | Missing] | None = None,
     *,
     extended: bool = False,
+    halved: str = "",
 ) -> dict[str, PaperTable]:
     """Every table by file name, in the paper's order.
 
@@ -51,15 +54,19 @@ def paper_tables(
       grid: the runs.
       odd_even: of `odd_even_table`; None leaves that table out.
       extended: also total R2 as extended to models without factors.
+      halved: name of the run of `odd_even_table`.
     """
     tables = {"table1_total_r2": r2_table(grid, "total")}
     if extended:
         tables["total_r2_extended"] = r2_table(grid, "total", extended=True)
     tables |= {
         "table2_predictive_r2": r2_table(grid, "predictive"),
+        "r2_differences": r2_differences_table(grid),
+        "bounds": bounds_table(grid),
         "seeds": seeds_table(grid),
         "table3_sharpe_equal": sharpe_table(grid, "equal"),
         "table4_sharpe_value": sharpe_table(grid, "value"),
+        "quantiles": quantiles_table(grid),
         "validation": validation_table(grid),
         "table5_sharpe_tests": sharpe_tests_table(grid),
         "tried": trials_table(grid),
@@ -71,7 +78,11 @@ def paper_tables(
     if grid.importances:
         tables["figure5_importance"] = importance_table(grid)
     if odd_even is not None:
-        tables["table9_odd_even"] = odd_even_table(odd_even, data=grid.data)
+        tables["table9_odd_even"] = odd_even_table(
+            odd_even, data=grid.data, name=halved, reduced=grid.reduced
+        )
+    if all(run.metrics["fit"]["seeds"] == 1 for run in grid.results.values()):
+        del tables["seeds"]  # it would repeat tables 1 and 2
     return tables | {"seconds": seconds_table(grid)}
 
 
@@ -97,6 +108,8 @@ def write_paper(
     notes: str = "",
     odd_even: Mapping[tuple[str, str], Result | Missing] | None = None,
     extended: bool = False,
+    halved: str = "",
+    about: Sequence[str] = (),
 ) -> None:
     """Write what the module names; files of the same names are replaced.
 
@@ -107,9 +120,10 @@ def write_paper(
       title: of the page.
       notes: Markdown at its end.
       odd_even: of `odd_even_table`, if it was run.
-      extended: of `paper_tables`.
+      extended, halved: of `paper_tables`.
+      about: what must be known about data and models, a line each.
     """
-    tables = paper_tables(grid, odd_even, extended=extended)
+    tables = paper_tables(grid, odd_even, extended=extended, halved=halved)
     write_paper_tables(folder / "tables", tables)
     correlations = tables["figure6_correlations"]
     figures = {
@@ -143,6 +157,8 @@ def write_paper(
         "turnover": ["figure5_importance", "importance_map"],
     }
     lines = [f"# {title}", "", *_head(grid, provenance), ""]
+    if about:
+        lines += ["## Data and models", "", *(f"- {line}" for line in about), ""]
     for name, table in shown.items():
         lines += [f"## {_heading(name)}{table.title}", ""]
         values = table.values.loc[table.values.notna().any(axis=1)]

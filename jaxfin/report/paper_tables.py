@@ -22,7 +22,6 @@ from jaxfin.report.paper_grid import (
     Missing,
     Result,
     Weighting,
-    run_name,
 )
 
 _R2 = {
@@ -35,15 +34,18 @@ _R2 = {
 _EXTENDED = (
     "Extension: of models without factors it is here that of g_t f_{t+1}, g_t their "
     "forecasts and f the projection of the period's returns on them; no definition of "
-    "these models, and above zero without any skill."
+    "these models, and of r above zero without any skill."
 )
 _SIDES = (
-    "Uncentred, pooled over assets (r) or characteristic-managed portfolios (x) and "
-    "periods."
+    "Uncentred, pooled over periods and assets (r) or managed portfolios x = (Z'Z)^+ "
+    "Z'r, constant included; where assets are few x is mostly noise. Factors of ipca "
+    "and gan are cross-sectional regressions on the period's own returns, which takes "
+    "up about 1 / assets of the noise per factor; those of networks are not."
 )
 _SORT = (
     "Annual mean / sd of excess returns of portfolios sorted on forecasts: top less "
-    "bottom quantile (long_short), top quantile (long_only)."
+    "bottom quantile (long_short), top quantile (long_only); how many there are is in "
+    "the conditions."
 )
 _HAC = "In parentheses: standard error for serially dependent returns."
 
@@ -84,10 +86,41 @@ def r2_table(
         _R2[kind],
         _EXTENDED if extended else "",
         _SIDES,
+        _benchmark(grid, kind),
         "Seeds are averaged in fitted returns. In parentheses: bootstrap standard "
-        "error over blocks of periods.",
+        "error over blocks of periods, of levels and not of differences.",
     )
     return PaperTable(title, values, note, grid.conditions(), errors)
+
+
+def _benchmark(grid: Grid, kind: str) -> str:
+    """What needs no model: the market with beta 1, its prevailing mean."""
+    cell = next(iter(grid.results), None)
+    if cell is None:
+        return ""
+    r, x = (100 * grid.number(cell, "r2_benchmark", kind, side) for side in ("r", "x"))
+    if math.isnan(r):
+        return ""
+    what = {
+        "total": "one factor, the equal-weighted mean of all assets, with beta 1",
+        "predictive": "the mean of that market over all earlier periods as forecast",
+    }
+    return f"For comparison, {what[kind]}: {r:.2f} (r), {x:.2f} (x)."
+
+
+def bounds_table(grid: Grid) -> PaperTable:
+    """Least squares on a seed's own betas: what total R2 of r no factors can exceed."""
+    values, _ = _by_factors(
+        grid,
+        [(model,) for model in grid.models],
+        ["model"],
+        lambda row, k: (100 * grid.number((row[0], k), "r2_bound", "total", "r"), 0.0),
+    )
+    note = (
+        "Total R2 of r with the best factors for the betas of a seed, per cent, mean "
+        "over seeds. ipca and gan reach it by construction; an ensemble may exceed it."
+    )
+    return PaperTable("Bound of total R2 (%)", values, note, grid.conditions())
 
 
 def seeds_table(grid: Grid) -> PaperTable:
@@ -142,7 +175,8 @@ def sharpe_table(grid: Grid, weighting: Weighting, *, net: bool = False) -> Pape
     note = sentences(
         _SORT,
         f"Net series: gross return less {cost.removeprefix('net of ')} on each "
-        "period's own turnover, then the ratio."
+        "period's own turnover, then the ratio; fees of short sales are not charged, "
+        "nor, where the assets are portfolios, what is traded inside them."
         if net
         else "Before costs.",
         _HAC,
@@ -183,13 +217,14 @@ def validation_table(grid: Grid) -> PaperTable:
         lambda row, k: (grid.validation_score((row[0], k)), math.nan),
     )
     values = values.replace(math.inf, math.nan)
-    values["chosen"] = [
-        run_name(*cell) if cell else None for cell in map(grid.chosen, grid.models)
-    ]
+    values["chosen"] = [grid.choice(model) or None for model in grid.models]
     note = sentences(
         "Squared error on validation periods / mean square of training returns, of the "
-        "contemporaneous fit where the model has factors, else of the forecast; mean "
-        "over windows of the point selected there. Compare along a row only.",
+        "contemporaneous fit where the model has factors, else of the forecast; of gan "
+        "its Sharpe ratio per period, sign changed, unless model.select=loss. Mean "
+        "over windows of the point selected there. Compare along a row only; factors "
+        "that are regressions on the period's returns (ipca) fit better the more there "
+        "are.",
         CHOICE,
     )
     return PaperTable("Validation scores", values, note, grid.conditions(), decimals=4)
@@ -202,7 +237,8 @@ def importance_table(grid: Grid) -> PaperTable:
         "Share of the out-of-sample R2 lost on the test rows when a characteristic, "
         "and its own managed portfolio, is set to zero, per cent of the model's sum of "
         "losses. R2 is total where a model has factors and else predictive. Rows by "
-        "mean rank over models."
+        "mean rank over models. Losses below zero count as zero, and there is no "
+        "sampling error; where the R2 itself is not above zero, shares are of nothing."
     )
     return PaperTable(
         "Characteristic importance", values, note, grid.conditions(), decimals=1
@@ -210,7 +246,11 @@ def importance_table(grid: Grid) -> PaperTable:
 
 
 def odd_even_table(
-    results: Mapping[tuple[str, str], Result | Missing], *, data: str
+    results: Mapping[tuple[str, str], Result | Missing],
+    *,
+    data: str,
+    name: str = "",
+    reduced: str = "",
 ) -> PaperTable:
     """Table .9: trained on odd or even asset ids, tested on odd or even ones.
 
@@ -218,6 +258,8 @@ def odd_even_table(
       results: (trained on, tested on), each "odd" or "even" -> run; a pair that is
         missing is n/a.
       data: name of the data set.
+      name: of the model and its K.
+      reduced: of `Grid`.
     """
     measures: dict[str, tuple[float, tuple[str, ...], tuple[str, ...]]] = {
         "total R2 (%)": (100, ("r2", "total", "r"), ("r2_se", "total", "r")),
@@ -233,7 +275,7 @@ def odd_even_table(
     runs: dict[Cell, Result | Missing] = {
         (f"{train} on {test}", None): run for (train, test), run in results.items()
     }
-    grid = Grid(runs, "", data, 1)
+    grid = Grid(runs, "", data, 1, reduced)
     halves = ("odd", "even")
     rows = [(measure, half) for measure in measures for half in halves]
     numbers: tuple[list[list[float]], list[list[float]]] = ([], [])
@@ -246,8 +288,10 @@ def odd_even_table(
     columns = [f"tested on {half}" for half in halves]
     values, errors = (pd.DataFrame(table, index, columns) for table in numbers)
     note = (
-        "Assets with odd and even ids, individual assets (r), equal weights, gross. In "
-        "parentheses: standard errors."
+        f"{name or 'One model'}, trained and tested on assets with odd and even ids "
+        "(of names that are no whole numbers, their place in the sorted list); "
+        "individual assets (r), equal weights, gross. Characteristics are ranked over "
+        "both halves. In parentheses: standard errors."
     )
     return PaperTable("Odd and even assets", values, note, grid.conditions(), errors)
 

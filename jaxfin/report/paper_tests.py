@@ -8,25 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxfin.evaluate.intervals import r2_difference_interval
+from jaxfin.evaluate.judgement import BOOTSTRAP
 from jaxfin.evaluate.performance import sharpe
 from jaxfin.evaluate.sharpe_tests import (
-    deflated_sharpe,
     jobson_korkie,
-    ledoit_wolf,
-    probabilistic_sharpe,
+    ledoit_wolf_bootstrap,
 )
 from jaxfin.report.paper_files import PaperTable, sentences
 from jaxfin.report.paper_grid import (
     CHOICE,
     PORTFOLIOS,
-    Cell,
     Grid,
     Weighting,
-    run_name,
-    strategy,
 )
 
-BEST = "best of grid"
+DRAWS = 4999  # of the bootstrap of a Sharpe difference
 
 
 def sharpe_tests_table(grid: Grid, *, weighting: Weighting = "equal") -> PaperTable:
@@ -36,23 +33,22 @@ def sharpe_tests_table(grid: Grid, *, weighting: Weighting = "equal") -> PaperTa
     (serially dependent, any distribution), of gross returns over the periods that both
     models have; H1: the benchmark's is larger, so p > .5 iff it is smaller.
     """
-    own = grid.chosen(grid.benchmark)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for portfolio in PORTFOLIOS:
         for model in grid.models:
             if model != grid.benchmark:
-                other = grid.chosen(model)
-                rows[portfolio, model] = _tested(grid, own, other, portfolio, weighting)
+                rows[portfolio, model] = _tested(grid, model, portfolio, weighting)
     values = pd.DataFrame(list(rows.values()), columns=list(_TESTED))
+    values["Holm"] = _holm(values["p Ledoit-Wolf"].to_numpy(float))
     values.index = pd.MultiIndex.from_tuples(rows, names=["portfolio", "against"])
-    name = grid.benchmark if own is None else run_name(*own)
+    name = grid.choice(grid.benchmark) or grid.benchmark
     note = sentences(
         f"One-sided p of H1: the Sharpe ratio of {name} exceeds that of the run in the "
-        f"row, gross, {weighting} weights, common periods. JK-Memmel assumes "
-        "independent normal returns, Ledoit-Wolf neither. Not corrected for the number "
-        "of rows.",
+        f"row, {weighting} weights, common periods; net is after costs. JK-Memmel "
+        "assumes independent normal returns, Ledoit-Wolf (studentised bootstrap of "
+        "blocks) neither. Holm: the Ledoit-Wolf p corrected for the rows of the table.",
         CHOICE,
-        "" if own else f"{grid.benchmark} has no finished run.",
+        "" if grid.chosen(grid.benchmark) else f"{grid.benchmark} has no finished run.",
         grid.unavailable(weighting),
     )
     title = f"Tests of {name} against the other models, one-sided p-values"
@@ -63,142 +59,95 @@ _TESTED = {
     "run": 0,
     "Sharpe benchmark": 2,
     "Sharpe other": 2,
-    "larger": 0,
     "p JK-Memmel": 3,
     "p Ledoit-Wolf": 3,
+    "Holm": 3,
+    "net benchmark": 2,
+    "net other": 2,
+    "p net": 3,
     "correlation": 2,
     "periods": 0,
 }
 
 
-def _tested(
-    grid: Grid, own: Cell | None, other: Cell | None, portfolio: str, weighting: str
-) -> dict[str, Any]:
+def _tested(grid: Grid, model: str, portfolio: str, weighting: str) -> dict[str, Any]:
     """One row of `sharpe_tests_table`."""
-    if own is None or other is None:
-        return {"run": None if other is None else run_name(*other)}
-    names = {"first": run_name(*own), "second": run_name(*other)}
-    pair = pd.concat(
-        [
-            strategy(grid.results[cell], portfolio, weighting=weighting).rename(name)
-            for name, cell in zip(names, (own, other), strict=True)
-        ],
-        axis=1,
-    ).dropna()
-    if pair.empty:
-        return {"run": names["second"], "periods": 0}
-    first, second = (pair[name].to_numpy() for name in names)
-    normal, robust = jobson_korkie(first, second), ledoit_wolf(first, second)
-    one, two = (sharpe(series, grid.periods_per_year) for series in (first, second))
-    return {
-        "run": names["second"],
-        "Sharpe benchmark": one,
-        "Sharpe other": two,
-        "larger": None
-        if math.isnan(one - two)
-        else "equal"
-        if one == two
-        else names["first" if one > two else "second"],
-        "p JK-Memmel": normal.p_one_sided,
-        "p Ledoit-Wolf": robust.p_one_sided,
-        "correlation": normal.correlation,
-        "periods": normal.periods,
-    }
-
-
-def trials_table(grid: Grid, *, weighting: Weighting = "equal") -> PaperTable:
-    """How good the best of this many attempts would look without any skill.
-
-    Per model at its chosen K, and for the run with the largest ratio of the grid:
-    probabilistic Sharpe ratio (against 0) and deflated Sharpe ratio (against the
-    expected largest of as many independent trials, with the variance of this grid's
-    own ratios), gross returns. See `evaluate.sharpe_tests`.
-    """
-    tried = {
-        model: sum(
-            int(grid.number(cell, "fit", "points"))
-            for cell in grid.results
-            if cell[0] == model
-        )
-        for model in grid.models
-    }
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for portfolio in PORTFOLIOS:
-        ratios = {
-            cell: sharpe(series.dropna().to_numpy(), 1)
-            for cell, run in grid.results.items()
-            if not (series := strategy(run, portfolio, weighting=weighting)).empty
-        }
-        ratios = {cell: s for cell, s in ratios.items() if not math.isnan(s)}
-        chosen = {model: grid.chosen(model) for model in grid.models}
-        chosen[BEST] = max(ratios, key=lambda cell: ratios[cell], default=None)
-        for model, cell in chosen.items():
-            count = sum(tried.values()) if model == BEST else tried[model]
-            rows[portfolio, model] = {"configurations": count}
-            if cell not in ratios or cell is None:
-                continue
-            own = [s for c, s in ratios.items() if model in (BEST, c[0])]
-            series = strategy(grid.results[cell], portfolio, weighting=weighting)
-            returns = series.dropna().to_numpy()
-            verdict = deflated_sharpe(returns, np.array(list(ratios.values())))
-            year = math.sqrt(grid.periods_per_year)
-            rows[portfolio, model] |= {
-                "run": run_name(*cell),
-                "Sharpe": year * verdict.sharpe,
-                "largest over K": year * max(own),
-                "hurdle": year * verdict.expected_maximum,
-                "PSR": probabilistic_sharpe(returns),
-                "DSR": verdict.probability,
-                "trials": verdict.trials,
+    row: dict[str, Any] = {"run": grid.choice(model) or None}
+    for kind, (one, two, p) in {
+        "gross": ("Sharpe benchmark", "Sharpe other", "p Ledoit-Wolf"),
+        "net": ("net benchmark", "net other", "p net"),
+    }.items():
+        both = [
+            grid.series(name, portfolio, weighting=weighting, kind=kind)
+            for name in (grid.benchmark, model)
+        ]
+        pair = pd.concat(both, axis=1, keys=["first", "second"]).dropna()
+        if pair.empty:
+            return row
+        first, second = pair["first"].to_numpy(), pair["second"].to_numpy()
+        row[one] = sharpe(first, grid.periods_per_year)
+        row[two] = sharpe(second, grid.periods_per_year)
+        row[p] = ledoit_wolf_bootstrap(first, second, seed=0, draws=DRAWS).p_one_sided
+        if kind == "gross":
+            normal = jobson_korkie(first, second)
+            row |= {
+                "p JK-Memmel": normal.p_one_sided,
+                "correlation": normal.correlation,
+                "periods": normal.periods,
             }
-    values = pd.DataFrame(list(rows.values()), columns=list(_TRIED))
-    values.index = pd.MultiIndex.from_tuples(rows, names=["portfolio", "model"])
+    return row
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down p-values over those that are not NaN."""
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = (len(order) - np.arange(len(order))) * p[order]
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def r2_differences_table(grid: Grid) -> PaperTable:
+    """The benchmark's R2 less each model's, per cent, with errors of the difference."""
+    own = grid.errors(grid.benchmark)
+    rows = [(model, side) for model in grid.models for side in ("r", "x")]
+    rows = [row for row in rows if row[0] != grid.benchmark]
+    cells: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for model, side in rows:
+        other = grid.errors(model)
+        cells[model, side] = [
+            _difference(own, other, f"{kind}_{side}")
+            for kind in ("total", "predictive")
+        ]
+    index = pd.MultiIndex.from_tuples(rows, names=["against", "test assets"])
+    values, errors = (
+        pd.DataFrame(
+            [[cell[which] for cell in cells[row]] for row in rows],
+            index=index,
+            columns=["total", "predictive"],
+            dtype=float,
+        )
+        for which in (0, 1)
+    )
+    name = grid.choice(grid.benchmark) or grid.benchmark
     note = sentences(
-        f"Gross, {weighting} weights. configurations: grid points x K fitted, of which "
-        "validation chose. Sharpe and the largest over the model's K are annual. PSR: "
-        "probability that the true ratio exceeds 0; DSR: that it exceeds the hurdle, "
-        "the expected largest of as many trials without skill (annual). Trials are the "
-        "runs of this grid, taken as independent: strategies that resemble each other "
-        "make the hurdle too high, earlier experiments on the same data, which are not "
-        "counted, too low.",
+        f"R2 of {name} less that of the model in the row, percentage points; in "
+        "parentheses the bootstrap standard error of the difference over blocks of "
+        "periods, which the errors of the two levels do not give.",
         CHOICE,
-        grid.unavailable(weighting),
     )
-    return PaperTable(
-        "What was tried", values, note, grid.conditions(), decimals=_TRIED
-    )
+    title = f"R2 of {name} less that of the others"
+    return PaperTable(title, values, note, grid.conditions(), errors)
 
 
-_TRIED = {
-    "run": 0,
-    "configurations": 0,
-    "trials": 0,
-    "Sharpe": 2,
-    "largest over K": 2,
-    "hurdle": 2,
-    "PSR": 3,
-    "DSR": 3,
-}
-
-
-def correlations_table(grid: Grid, *, weighting: Weighting = "equal") -> PaperTable:
-    """Figure 6: Spearman correlations of long-short returns, models at their chosen K.
-
-    Over the periods that all of them have; a model without a finished run is left out.
-    """
-    series = {
-        run_name(*cell): strategy(grid.results[cell], "long_short", weighting=weighting)
-        for model in grid.models
-        if (cell := grid.chosen(model)) is not None
-    }
-    together = pd.DataFrame(series).dropna().astype(float)
-    values = together.corr(method="spearman")
-    values.index.name = "run"
-    note = sentences(
-        f"Gross long-short returns, {weighting} weights, {len(together)} periods that "
-        "all runs have. K by validation score.",
-        grid.unavailable(weighting),
-    )
-    return PaperTable(
-        "Spearman correlation of strategy returns", values, note, grid.conditions()
-    )
+def _difference(own: Any, other: Any, key: str) -> tuple[float, float]:
+    names = [f"{key}_sse", f"{key}_sst"]
+    if not (set(names) <= set(own) and set(names) <= set(other)):
+        return math.nan, math.nan
+    both = pd.concat([own[names], other[names[:1]]], axis=1).dropna()
+    if both.empty:
+        return math.nan, math.nan
+    mine, total, theirs = both.to_numpy(float).T
+    found = r2_difference_interval(mine, theirs, total, BOOTSTRAP)
+    return 100 * float(found.estimate), 100 * float(found.standard_error)
