@@ -39,7 +39,7 @@ from omegaconf.errors import OmegaConfBaseException
 from paper_plan import Plan, factor_counts, listed, planned
 from rich.console import Console
 
-from jaxfin.config import StudyConfig
+from jaxfin.config import AssetsConfig, StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import (
@@ -163,7 +163,8 @@ def reproduce(
                 if isinstance(run, Missing):
                     found[name] = run
                     continue
-                about |= dict.fromkeys(run.provenance["notes"])
+                if plan.studies[name].assets == AssetsConfig():
+                    about |= dict.fromkeys(run.provenance["notes"])
                 found[name] = paper_run(run)
             for name in names:
                 if isinstance(missing := found[name], Missing):

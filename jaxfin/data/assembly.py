@@ -88,7 +88,13 @@ def assemble(
         assets = whole_number_names(assets)
     where = layout(table, keys[columns.date], assets, periods_per_year)
     returns, leaves = _returns(table, columns, keys, where)
-    notes = suspicions(columns.target, returns, where, periods_per_year)
+    notes = suspicions(
+        columns.target,
+        returns,
+        where,
+        periods_per_year,
+        ahead=columns.next_returns is not None,
+    )
     universe = np.zeros(where.held.shape, bool)
     universe[where.period, where.slot] = ~leaves
     refuse_empty_universe(table, universe, where)

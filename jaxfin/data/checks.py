@@ -135,15 +135,22 @@ def _rank_correlations(block: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def suspicions(
-    column: str, values: np.ndarray, where: Layout, periods_per_year: int
+    column: str,
+    values: np.ndarray,
+    where: Layout,
+    periods_per_year: int,
+    *,
+    ahead: bool = False,
 ) -> list[str]:
     """Warnings, each once: survivorship, very large returns, stale prices.
 
     Args:
       values: (n,) returns of the table's rows, NaN = missing.
+      ahead: they are those of the next period.
     """
     found = [
         _survivorship(where, periods_per_year),
+        _filtered(column, values) if ahead else None,
         _large(column, values, where),
         _stale(column, values, where),
     ]
@@ -162,6 +169,15 @@ def _survivorship(where: Layout, periods_per_year: int) -> str | None:
         f"survivorship: {ended or 'none'} of {assets} assets end before the sample "
         f"does ({where.dates[-1]:%Y-%m-%d}), {rate:.1%} a year; what failed on the way "
         "is missing, and returns are too good."
+    )
+
+
+def _filtered(column: str, values: np.ndarray) -> str | None:
+    if np.isnan(values).any():
+        return None
+    return (
+        f"every row has its {column}: rows without one, such as the last of an asset, "
+        "are not in the file. At the date of a row nobody knew that it would stay."
     )
 
 

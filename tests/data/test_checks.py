@@ -76,6 +76,19 @@ def test_survivors_only():
     assert "1 of 60 assets end before" in note and "0.6% a year" in note
 
 
+def test_a_file_without_a_missing_next_return_was_filtered():
+    frame = table().rename(columns={"ret": "ret_next"})
+    names = {k: v for k, v in NAMED.items() if k != "returns"}
+
+    def noted(frame):
+        found = from_frame(frame, **names, next_returns="ret_next").notes
+        return [note for note in found if "every row has its ret_next" in note]
+
+    assert len(noted(frame)) == 1
+    frame.loc[3, "ret_next"] = np.nan
+    assert noted(frame) == []
+
+
 def test_large_returns_are_counted_and_the_largest_named():
     frame = table()
     frame.loc[[3, 50], "ret"] = [3.5, 12.0]

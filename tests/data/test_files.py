@@ -100,6 +100,7 @@ def test_the_real_panel_needs_nothing_but_its_path():
         "(text): 'exchange'",
         "warning: 16 of ret_fwd1m above 300%, the largest 1233% (LTBR, 2004-09-30)",
         "warning: survivorship: 53 of 1941 assets end",
+        "warning: every row has its ret_fwd1m: rows without one",
         "No risk-free rate",
     ):
         assert text in notes
