@@ -171,6 +171,7 @@ def _check_jobs(overrides: list[Any]) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # of the checkpoint library
     trace = traced(sys.argv)
     if trace:
         os.environ["HYDRA_FULL_ERROR"] = "1"
