@@ -138,8 +138,8 @@ def _run_precisely(
     model = built[configs.index(largest)][0]
     if several and not isinstance(model, Network):
         raise ConfigError(
-            f"model={largest.model} is no network, whose K fit in one program: run them "
-            f"one after the other, -m K={','.join(str(c.K) for c in configs)}."
+            f"model={largest.model} is no network, whose K fit in one program: run "
+            f"them one after the other, -m K={','.join(str(c.K) for c in configs)}."
         )
     asked = largest.to_dict() | ({"K": [c.K for c in configs]} if several else {})
     provenance = run_directory.provenance() | {"precision": largest.precision}
