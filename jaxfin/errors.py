@@ -30,6 +30,10 @@ class FitError(JaxfinError):
     """No lane of a study produced a usable fit."""
 
 
+class SolverError(JaxfinError):
+    """An optimisation problem has no solution, or none was reached."""
+
+
 class StorageError(JaxfinError):
     """Files cannot be written: the disk is full, or the directory unwritable."""
 
