@@ -1,7 +1,9 @@
 """Shared by several test files: a ragged panel, the table of methods, their fits."""
 
 import dataclasses
+import gc
 import os
+from pathlib import Path
 from typing import Any
 
 # Almost all the time of these tests is compilation: half of it is machine code better
@@ -88,6 +90,20 @@ METHODS = {
     "nn5": Row("nn5", {"batch_norm": False}),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+    """Drop compiled programs before there are more than the system can map.
+
+    Each is several maps, Linux allows 65530 a process, and what fails then is a
+    segmentation fault somewhere in the compiler. Programs are read from disk again.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 class Fits:
