@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from jaxfin.config import StudyConfig, WindowsConfig
+from jaxfin.config import AssetsConfig, StudyConfig, WindowsConfig
 from jaxfin.data.sources import SOURCES, load_dataset
 from jaxfin.errors import ConfigError, JaxfinError, nearest
 from jaxfin.evaluate.judgement import PortfolioConfig
@@ -35,6 +35,8 @@ EVERYTHING = StudyConfig(
         memory_gb=1.5,
     ),
     portfolio=PortfolioConfig(quantiles=4, cost=0.001),
+    assets=AssetsConfig("odd", "even"),
+    importance=True,
     precision="fast",
     seed=9,
 )
@@ -152,6 +154,9 @@ def test_a_model_without_k_takes_its_own():
         assert build_model(name)[1] == entry.factors
         if entry.factors is None:
             with pytest.raises(ConfigError, match="no latent factors, leave K out"):
+                build_model(name, factors=2)
+        elif name == "gan":
+            with pytest.raises(ConfigError, match="one factor, its SDF"):
                 build_model(name, factors=2)
         else:
             assert build_model(name, factors=2)[1] == 2
