@@ -29,7 +29,7 @@ def toy(init, *phases, lookback=1):
     """A network that only trains: (weights, statistics) of ``init`` and its phases."""
     return Network(
         prepare=lambda panel: panel,
-        init=lambda key, panel, rows: dict(
+        init=lambda key, panel, rows, hyper=None: dict(
             zip(("weights", "statistics"), init(key), strict=True)
         ),
         phases=phases,
