@@ -41,14 +41,16 @@ class Panel(NamedTuple):
     """T periods, N asset slots, P characteristics; see the module on timing."""
 
     characteristics: Array  # (T, N, P) rank-scaled to (-1, 1) per date, or as given
-    excess_returns: Array  # (T, N) simple, decimal, over (t, t+1]; 0 where not observed
+    # (T, N) decimal, over (t, t+1], simple or log (`PanelLabels.log_returns`); 0 where
+    # not observed
+    excess_returns: Array
     universe: Array  # (T, N) bool, may be forecast and held at t
     observed: Array  # (T, N) bool, the return over (t, t+1] was realised
     # (T, N) int32 asset id in a slot, kept through a pause of its life (universe is
     # False then); -1 where the slot is empty
     asset: Array
     size: Array | None  # (T, N) market value at t; None = unknown
-    risk_free: Array  # (T,) rate earned over (t, t+1], known at t
+    risk_free: Array  # (T,) simple rate earned over (t, t+1], known at t
     macro: Array  # (T, Q) known at t
     factors: Array  # (T, G) realised over (t, t+1]
     managed: ManagedPortfolios  # (T, P+1) kind="ols", realised over (t, t+1]
@@ -64,6 +66,7 @@ class PanelLabels(NamedTuple):
     periods_per_year: int
     risk_free_known: bool = True  # False: taken as zero, returns are then raw
     sectors: Sequence[str] | None = None  # one per asset id, "" unknown; None: no file
+    log_returns: bool = False  # True: log(1+R) - log(1+rf) in place of R - rf
 
 
 class Truth(NamedTuple):
@@ -196,6 +199,25 @@ def make_panel(
             jnp.asarray(managed.condition, dtype),
         ),
     )
+
+
+def simple_returns(panel: Panel, labels: PanelLabels) -> Panel:
+    """The panel with simple excess returns, which portfolios need: they add up.
+
+      R_t - rf_t = exp(x_t + log(1 + rf_t)) - 1 - rf_t
+
+    with x the log excess returns if ``labels.log_returns``; otherwise the panel as it
+    is. Returns that are not observed stay 0; factors and managed portfolios are not
+    changed.
+    """
+    if not labels.log_returns:
+        return panel
+    rate = np.asarray(panel.risk_free, np.float64)[:, None]
+    logs = np.asarray(panel.excess_returns, np.float64)
+    simple = np.where(panel.observed, np.expm1(logs + np.log1p(rate)) - rate, 0)
+    dtype = panel.excess_returns.dtype
+    with jax.enable_x64(dtype == np.float64):
+        return panel._replace(excess_returns=jnp.asarray(simple, dtype))
 
 
 def fingerprint(panel: Panel) -> str:

@@ -76,11 +76,14 @@ def monthly_sample(
 ) -> Sample:
     """Months of the file, the last one dropped if it is partial.
 
+    Args:
+      market_price, rate: by date; the rate has one for every date of the table.
+
     Raises:
       DataError: fewer than two whole months, or a month without any price.
     """
     days = _index(table.close)
-    daily = _is_daily(days)
+    daily = is_daily(days)
     # A monthly file may stamp months by their first day: its last then says nothing.
     if _is_partial(days[-1]) and (daily or not _is_partial(days[-2])):
         complete = days.to_period("M") < days[-1].to_period("M")
@@ -104,8 +107,7 @@ def monthly_sample(
         raise DataError(f"{path} has prices in one month: a return needs two.")
     price = table.close.groupby(month).last()
     returns = price / price.shift(1) - 1
-    level = None if market_price is None else market_price[days].groupby(month).last()
-    market = _market(returns, level)
+    market = _market(returns, _by_month(market_price, every))
     monthly_rate = None if rate is None else rate[days].groupby(month).last()
     earned = None if monthly_rate is None else monthly_rate.shift(1)
     values, names = price_characteristics(returns, market, earned)
@@ -136,7 +138,7 @@ def daily_sample(
       DataError: the file is not daily.
     """
     days = _index(table.close)
-    if not _is_daily(days):
+    if not is_daily(days):
         raise DataError(
             f"{path} has {len(days)} dates from {days[0]:%Y-%m-%d} to "
             f"{days[-1]:%Y-%m-%d} and is not daily: set data.frequency=monthly."
@@ -155,7 +157,7 @@ def daily_sample(
     returns = daily_returns(table.close)
     named = day_characteristics(table.close)
     named |= _from_days(table, market_price, trailing_days())
-    level = None if market_price is None else market_price[days]
+    level = None if market_price is None else market_price.reindex(days)
     daily_rate = None if rate is None else rate[days]
     return Sample(table.close, returns, _market(returns, level), daily_rate, named)
 
@@ -164,7 +166,7 @@ def _from_days(
     table: Prices, market_price: pd.Series | None, span: Span
 ) -> dict[str, pd.DataFrame]:
     days = _index(table.close)
-    level = None if market_price is None else market_price[days]
+    level = None if market_price is None else market_price.reindex(days)
     market = _market(daily_returns(table.close), level)
     paths = price_path_characteristics(table.close, market, span)
     return paths | volume_characteristics(table, span)
@@ -173,6 +175,14 @@ def _from_days(
 def _market(returns: pd.DataFrame, level: pd.Series | None) -> pd.Series:
     """Return of the market over (t-1, t]."""
     return returns.mean(axis=1) if level is None else level / level.shift(1) - 1
+
+
+def _by_month(price: pd.Series | None, months: pd.PeriodIndex) -> pd.Series | None:
+    """Last price of each month, on whatever day of it the series has one."""
+    if price is None:
+        return None
+    month = pd.DatetimeIndex(price.index).to_period("M")
+    return price.groupby(month).last().reindex(months)
 
 
 def period_ends(index: pd.Index) -> pd.DatetimeIndex:
@@ -186,7 +196,8 @@ def _index(frame: pd.DataFrame) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(frame.index)
 
 
-def _is_daily(days: pd.DatetimeIndex) -> bool:
+def is_daily(days: pd.DatetimeIndex) -> bool:
+    """Whether the typical gap between dates is at most three days."""
     return bool(np.median(np.diff(days.to_numpy())) <= _DAILY_GAP)
 
 

@@ -11,6 +11,7 @@ from jaxfin.data.packaged import french
 from jaxfin.data.panel import Dataset
 from jaxfin.data.prices import prices
 from jaxfin.data.simulate import simulate
+from jaxfin.data.sp500 import sp500
 from jaxfin.errors import ConfigError, nearest
 from jaxfin.options import checked, keyword_hints
 
@@ -19,10 +20,12 @@ SOURCES: Mapping[str, Callable[..., Dataset]] = {
     "panel": panel,
     "prices": prices,
     "simulated": simulate,
+    "sp500": sp500,
 }
-DATED = ("french", "panel", "prices")  # whose dates are those of the world
+DATED = ("french", "panel", "prices", "sp500")  # whose dates are those of the world
 _MACRO = {"macro": "path", "macro_columns": "columns", "macro_lag": "lag"}
-_KEYWORD = {"return": "returns"}  # option -> keyword, where Python reserves the word
+# Source -> {option: keyword}, where Python reserves the word of the option.
+_KEYWORDS = {"panel": {"return": "returns"}}
 
 
 def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -37,7 +40,8 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
     if name not in SOURCES:
         raise ConfigError(f"data={name} is unknown: {nearest(name, SOURCES)}")
     source = SOURCES[name]
-    option = {keyword: option for option, keyword in _KEYWORD.items()}
+    keywords = _KEYWORDS.get(name, {})
+    option = {keyword: option for option, keyword in keywords.items()}
     hints = {
         option.get(keyword, keyword): hint
         for keyword, hint in keyword_hints(source).items()
@@ -49,6 +53,6 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
     settings = checked(options or {}, hints, prefix="data.")
     macro = {_MACRO[key]: settings.pop(key) for key in _MACRO if key in settings}
     dataset = source(
-        **{_KEYWORD.get(key, key): value for key, value in settings.items()}
+        **{keywords.get(key, key): value for key, value in settings.items()}
     )
     return dataset if macro.get("path") is None else with_macro(dataset, **macro)

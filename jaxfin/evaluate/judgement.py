@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfin.data.oracle import oracle_r2
-from jaxfin.data.panel import Dataset, Panel, PanelLabels
+from jaxfin.data.panel import Dataset, Panel, PanelLabels, simple_returns
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
 from jaxfin.evaluate.intervals import Bootstrap, r2_interval
@@ -165,7 +165,8 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
             jnp.asarray(forecasts.forecast), jnp.asarray(universe), count
         )
     )
-    series = _portfolios(panel, rows, buckets, count, config.cost)
+    simple = simple_returns(panel, labels)
+    series = _portfolios(simple, rows, buckets, count, config.cost)
     one_sided = ~((buckets == 1).any(axis=1) & (buckets == count).any(axis=1))
     metrics["portfolios"] = {
         weighting: "n/a: the panel has no market values"

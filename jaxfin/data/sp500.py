@@ -1,0 +1,127 @@
+"""Twenty US stocks, daily, from an installed package: no download, no account."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pandas as pd
+from linearmodels.datasets import french as french_library
+
+from jaxfin.data.panel import Dataset
+from jaxfin.data.price_dataset import (
+    Ingredients,
+    Recipe,
+    Returns,
+    dataset_of_prices,
+)
+from jaxfin.data.price_files import Prices, refuse_bad_prices, rows_of
+from jaxfin.data.rates import HIGHEST
+from jaxfin.errors import DataError
+
+_SOURCE = "skfolio.datasets"
+
+
+def sp500(
+    *, returns: Returns = "simple", history: int | None = None, scale: bool = True
+) -> Dataset:
+    """Twenty stocks of the S&P 500, daily 1991 to March 2017, against the index.
+
+    Prices are the adjusted closes of skfolio.datasets.load_sp500_dataset, from 1990 on,
+    and the market is its load_sp500_index; both come with the package. The panel is
+    that of `prices` with frequency="daily".
+
+    The rate is RF of linearmodels.datasets.french, the bill's return in month m, known
+    when m begins. Every trading day of m earns the same part of it, and the last of
+    the sample, whose next day is in no month of that file, what the day before earns:
+
+      rf_t = (1 + RF_m)^(1 / D_m) - 1,   t+1 one of the D_m trading days of month m
+
+    Args:
+      returns: "simple" or "log", see `prices`.
+      history: returns an asset needs, by default 252.
+      scale: rank-scale the characteristics, see `rank_scale`.
+
+    Raises:
+      ConfigError: history below one.
+      DataError: skfolio is not installed, or the installed files have other columns or
+        dates than they should.
+    """
+    close, index = _installed()
+    monthly = _monthly_rate()
+    refuse_bad_prices(close.join(index), _SOURCE)
+    table = Prices(close, close, None, None, None, close.iloc[:, :0], ())
+    days = pd.DatetimeIndex(close.index)
+    table = rows_of(table, days.to_period("M") <= monthly.index[-1])
+    whole, days = days[-1], pd.DatetimeIndex(table.close.index)
+    notes = (
+        f"The panel ends on {days[-1]:%Y-%m-%d} with the risk-free rate (monthly RF of "
+        f"linearmodels, the same on every trading day of a month): the prices go on "
+        f"to {whole:%Y-%m-%d}. The rate of the last row is that of the day before.",
+        "The 20 stocks are survivors, chosen when their history was known: as a group "
+        "they earn far more than the market did. Claim nothing about performance.",
+        "The market is the S&P 500 as a price index (its level is that of ^GSPC): its "
+        "returns are without dividends, some 2% a year too low, and those of the "
+        "stocks are with them.",
+        "Adjusted closes are rounded to 0.001, which is up to 1% of the lowest (AAPL "
+        "until 2004, BBY until 1992): daily returns then come in such steps.",
+    )
+    parts = Ingredients(
+        "sp500",
+        _SOURCE,
+        table,
+        market=index.iloc[:, 0],
+        market_name="SP500",
+        rate=daily_rate(monthly, days),
+        notes=notes,
+    )
+    recipe = Recipe("daily", history, returns=returns, scale=scale)
+    return dataset_of_prices(parts, recipe)
+
+
+def daily_rate(monthly: pd.Series, days: pd.DatetimeIndex) -> pd.Series:
+    """Rate over (t, t+1] at each trading day t, from that of the month of t+1.
+
+    D_m counts all days of month m in ``days``, also those after t: an exchange
+    publishes its holidays years ahead. The last day takes the rate of the day before.
+
+    Args:
+      monthly: by month (PeriodIndex), decimal, known when the month begins.
+      days: increasing trading days of whole months.
+    """
+    month = days.to_period("M")
+    length = month.value_counts().reindex(month).to_numpy()
+    earned = (1 + monthly.reindex(month).to_numpy()) ** (1 / length) - 1
+    return pd.Series(earned, days).shift(-1).ffill()
+
+
+def _installed() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Closes of the stocks and of the index, of the same dates."""
+    try:
+        package = import_module(_SOURCE)
+    except ImportError as error:
+        raise DataError(
+            f"data=sp500 is in the package skfolio, which cannot be imported ({error}):"
+            ' pip install -e ".[data]".'
+        ) from error
+    close, index = package.load_sp500_dataset(), package.load_sp500_index()
+    days = pd.DatetimeIndex(close.index)
+    good = days.is_monotonic_increasing and days.is_unique and days.equals(index.index)
+    if not good or index.shape[1] != 1 or close.isna().any(axis=None):
+        raise DataError(
+            "skfolio's S&P 500 files are not what they were (dates in order, the same "
+            "for stocks and index, no price missing): reinstall skfolio >= 0.10."
+        )
+    return close.rename_axis(None), index.rename_axis(None)
+
+
+def _monthly_rate() -> pd.Series:
+    """RF by month, decimal."""
+    table = french_library.load()
+    rate = table["RF"].set_axis(pd.DatetimeIndex(table["dates"]).to_period("M"))
+    whole = pd.period_range(rate.index[0], rate.index[-1], freq="M")
+    if not rate.index.equals(whole) or not (rate.abs() <= HIGHEST["monthly"]).all():
+        raise DataError(
+            "linearmodels' RF has a missing month, value or a code in it: reinstall "
+            "linearmodels >= 6.1."
+        )
+    return rate
