@@ -143,9 +143,15 @@ def _owner(key: str, groups: Sequence[str]) -> str:
     owners = [
         f"{group}={path.stem}"
         for path in sorted((CONF / group).glob("*.yaml"))
-        if group in groups and option in list(OmegaConf.load(path))  # "in" misses ???
+        if group in groups and option in _options(OmegaConf.load(path), group)
     ]
     return f" here (it is an option of {' and '.join(owners)})" if owners else ""
+
+
+def _options(content: Any, group: str) -> list[str]:
+    """Keys of a choice, also of one that sets other things beside its group's."""
+    # As a list: "in" misses what is ???.
+    return list(content[group] if group in list(content) else content)
 
 
 def _values(override: Any) -> list[str]:

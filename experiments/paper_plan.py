@@ -93,7 +93,9 @@ def planned(config: DictConfig, level: str) -> Plan:
         if name not in CATALOG:
             cells[name, None] = Missing("not in this version", failed=False)
             continue
-        usual = {k: v for k, v in _file(f"model/{name}").items() if k != "name"}
+        chosen = _file(f"model/{name}")
+        chosen = chosen.get("model", chosen)  # of a file that also chooses data
+        usual = {k: v for k, v in chosen.items() if k != "name"}
         options = usual | changes["model"].get(name, {})
         told += _told(name, options, usual | paper["paper"]["model"].get(name, {}))
         build_model(name, options=options)  # what is wrong here is wrong for every K

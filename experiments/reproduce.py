@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
+import paper_forecasts
 from command_line import (
     CONF,
     SIGNALLED,
@@ -78,7 +79,7 @@ def main(config: DictConfig) -> None:
                 folder,
                 title=f"Paper {choices['paper']} on {choices['data']}, "
                 f"fit={choices['fit']}",
-                notes=_notes(choices["paper"]),
+                notes=paper_forecasts.paper_notes(choices["paper"]),
                 trace=config.trace,
             )
     except (Interrupted, KeyboardInterrupt) as error:
@@ -281,11 +282,6 @@ def _together(names: Sequence[str]) -> str:
     return "-".join([first, *(name.rpartition("-K")[2] for name in others)])
 
 
-def _notes(paper: str) -> str:
-    path = CONF / "paper" / f"{paper}.md"
-    return path.read_text("utf-8") if path.exists() else ""
-
-
 def _command() -> str:
     return " ".join(["python", *sys.argv])
 
@@ -300,9 +296,12 @@ if __name__ == "__main__":
     trace = traced(sys.argv)
     if trace:
         os.environ["HYDRA_FULL_ERROR"] = "1"
+    asked = [a.partition("=")[2] for a in sys.argv[1:] if a.startswith("paper=")]
+    forecasts = bool(asked) and paper_forecasts.has_schedules(asked[-1])
     try:
-        check_overrides(sys.argv[1:])
+        check = paper_forecasts.check_overrides if forecasts else check_overrides
+        check(sys.argv[1:])
     except (JaxfinError, OmegaConfBaseException, HydraException) as error:
         fail(error, trace=trace)
     enable_compilation_cache()
-    main()
+    paper_forecasts.main() if forecasts else main()

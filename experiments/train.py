@@ -33,6 +33,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jaxfin.comparison import run_comparison
 from jaxfin.config import StudyConfig
 from jaxfin.errors import ConfigError, Interrupted, JaxfinError, StorageError
 from jaxfin.fit.compilation_cache import enable_compilation_cache
@@ -53,7 +54,8 @@ def main(config: DictConfig) -> None:
     try:
         studies = resumed_configs(config, directory) or study_configs(config)
         if isinstance(studies, StudyConfig):
-            run_study(studies, directory=directory, resume=config.resume)
+            run = run_comparison if studies.benchmarks else run_study
+            run(studies, directory=directory, resume=config.resume)
         else:
             folders = [directory / f"K{study.K}" for study in studies]
             run_factor_counts(

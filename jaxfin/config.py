@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_type_hints
 
+import pandas as pd
+
 from jaxfin.data.subsets import Subset
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.judgement import PortfolioConfig
@@ -19,13 +21,55 @@ PRECISIONS: Mapping[str, str] = {"full": "highest", "fast": "default"}
 
 @dataclasses.dataclass(frozen=True)
 class WindowsConfig:
-    """Lengths of the rolling splits, in periods; see `windows.rolling_windows`."""
+    """Splits of the sample.
+
+    Rolling ones by length, or with ``train_end`` and ``valid_end`` a single one by
+    date, fitted once. Dates are of returns: a period belongs where its return is
+    realised, so that no training return is of a later day than ``train_end``.
+
+    Attributes:
+      train, valid, test, expanding, embargo: in periods, see
+        `windows.rolling_windows`; of no account in a split by date.
+      start: date of the first return trained on; None is the first there is. Lookbacks
+        may reach behind it.
+      end: date of the last return tested; None is the last there is, and the forecast
+        of the one to come.
+      first_test: date of the first return tested; None is the earliest possible.
+      train_end, valid_end: dates of the last returns of a single split's training and
+        validation samples.
+    """
 
     train: int = 240
     valid: int = 48
     test: int = 12
     expanding: bool = False
     embargo: int = 0
+    start: str | None = None
+    end: str | None = None
+    first_test: str | None = None
+    train_end: str | None = None
+    valid_end: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject half a split, and what is no date."""
+        if (self.train_end is None) != (self.valid_end is None):
+            raise ConfigError(
+                "windows.train_end and windows.valid_end go together: give both dates."
+            )
+        if self.train_end is not None and self.first_test is not None:
+            raise ConfigError(
+                "windows.first_test is of rolling windows: leave it, or "
+                "windows.train_end and windows.valid_end, out."
+            )
+        for name in ("start", "end", "first_test", "train_end", "valid_end"):
+            value = getattr(self, name)
+            try:
+                if value is not None:
+                    pd.Timestamp(value)
+            except ValueError as error:
+                raise ConfigError(
+                    f"windows.{name}={value}: no date, write it as 2018-12-31."
+                ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +98,9 @@ class StudyConfig:
       assets, windows, fit, portfolio: see their classes.
       importance: also measure the R2 lost without each characteristic, see
         `evaluate.importance`.
+      benchmarks: models the study's is compared with, forecast by forecast, each a
+        name of the catalog and its options, ``{"name": "capm", "market": "mean"}``;
+        see `jaxfin.comparison`.
       precision: of float32 products on accelerators: "full" keeps float32 (three
         passes where the hardware has none), "fast" lets the device choose (TF32 or
         bfloat16). Without effect on a CPU.
@@ -70,6 +117,7 @@ class StudyConfig:
     fit: FitConfig = FitConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     importance: bool = False
+    benchmarks: tuple[Mapping[str, Any], ...] = ()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0
 

@@ -19,7 +19,10 @@ from jaxfin.windows import Windows
 
 
 class Selection(NamedTuple):
-    """Per window: the hyperparameter point chosen and the seeds that survived."""
+    """Per window: the hyperparameter point chosen and the seeds that survived.
+
+    Where every asset has lanes of its own all have a last axis of assets.
+    """
 
     point: np.ndarray  # (W,) int, -1 where every lane diverged
     score: np.ndarray  # (W,) its mean validation score over surviving seeds
@@ -40,6 +43,10 @@ class Forecasts(NamedTuple):
     member_fitted: np.ndarray | None  # (S, R, N)
     # (S, R) min over f of sum_i (r - beta_t'f)^2 for each member's betas
     least_squares_sse: np.ndarray | None
+    # (R, G) forecasts of the panel's first factors, of models that make some; and of
+    # each member (S, R, G)
+    factors: np.ndarray | None = None
+    member_factors: np.ndarray | None = None
 
 
 def select(info: FitInfo, grid: LaneGrid) -> Selection:
@@ -53,18 +60,28 @@ def select(info: FitInfo, grid: LaneGrid) -> Selection:
       info: of every lane, leaves (W, A).
       grid: the lanes, seeds outermost.
     """
-    shape = (-1, grid.seeds, grid.points)
+    assets = (grid.assets,) if grid.assets else ()
+    shape = (-1, grid.seeds, *assets, grid.points)
     score = np.asarray(info.best_score, np.float64).reshape(shape)
     usable = np.asarray(info.status).reshape(shape) != DIVERGED
     usable &= np.isfinite(score)
     members = usable.sum(axis=1)
     mean = np.where(usable, score, 0).sum(axis=1) / np.maximum(members, 1)
     mean = np.where(members > 0, mean, np.inf)
-    best = mean.argmin(axis=1)
-    windows = np.arange(len(best))
-    survived = usable[windows, :, best]
-    alive = survived.any(axis=1)
-    return Selection(np.where(alive, best, -1), mean[windows, best], survived)
+    best = mean.argmin(axis=-1)
+    chosen = best[:, None, ..., None]
+    survived = np.take_along_axis(usable, chosen, axis=-1)[..., 0]
+    lowest = np.take_along_axis(mean, best[..., None], axis=-1)[..., 0]
+    return Selection(np.where(survived.any(axis=1), best, -1), lowest, survived)
+
+
+def selected_lanes(selection: Selection, grid: LaneGrid, window: int) -> np.ndarray:
+    """(S,) or (S, N) the chosen lane of each seed (and asset) of a window."""
+    point = np.maximum(np.asarray(selection.point[window]), 0)
+    if not grid.assets:
+        return np.arange(grid.seeds) * grid.points + point
+    own = np.arange(grid.assets) * grid.points + point
+    return np.arange(grid.seeds)[:, None] * (grid.assets * grid.points) + own
 
 
 def out_of_sample(
@@ -96,13 +113,15 @@ def out_of_sample(
     for window, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         # Rows past the last are computed with it and cut off: one static shape.
         rows = np.minimum(np.arange(start, start + length), stop - 1)
-        point = max(int(selection.point[window]), 0)
-        lanes = jnp.arange(grid.seeds) * grid.points + point
+        lanes = jnp.asarray(selected_lanes(selection, grid, window))
         lane = jax.tree.map(lambda leaf, w=window: leaf[w], fitted)
-        forecast, fit = member_outputs(lane, panel, jnp.asarray(rows), lanes)
-        alive = selection.survived[window][:, None, None]
+        forecast, fit, factors = member_outputs(lane, panel, jnp.asarray(rows), lanes)
+        survived = selection.survived[window]
+        alive = survived[:, None] if grid.assets else survived[:, None, None]
         keep = slice(0, stop - start)
         piece = [np.where(alive, np.asarray(forecast), np.nan)[:, keep]]
+        if factors is not None:
+            piece.append(np.where(alive, np.asarray(factors), np.nan)[:, keep])
         if fit is not None:
             explained, betas = fit
             piece.append(np.where(alive, np.asarray(explained), np.nan)[:, keep])
@@ -113,8 +132,9 @@ def out_of_sample(
             progress(window + 1, len(starts))
 
     joined = [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)]
-    members = joined[0]
-    explained = joined[1] if contemporaneous is not None else None
+    members = joined.pop(0)
+    factors = joined.pop(0) if method.factor_forecast is not None else None
+    explained = joined[0] if contemporaneous is not None else None
     return Forecasts(
         rows=np.concatenate(
             [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
@@ -124,27 +144,41 @@ def out_of_sample(
         fitted=None if explained is None else _member_mean(explained),
         member_forecast=members,
         member_fitted=explained,
-        least_squares_sse=joined[2] if contemporaneous is not None else None,
+        least_squares_sse=joined[1] if contemporaneous is not None else None,
+        factors=None if factors is None else _member_mean(factors),
+        member_factors=factors,
     )
 
 
 @functools.lru_cache(maxsize=4)
 def _member_outputs(method: Method) -> Callable[..., Any]:
-    """Forecasts, betas and fitted returns of the chosen lanes of one window.
+    """Forecasts, fitted returns with betas, and factor forecasts of a window's lanes.
 
-    Compiled once per method and shape, for the panel and for changes of it alike.
+    Compiled once per method and shape, for the panel and for changes of it alike. Lanes
+    (S, N) are of one asset each, of which they forecast the column.
     """
 
     @jax.jit
     def outputs(fitted: Any, panel: Panel, rows: Array, lanes: Array) -> Any:
         def member(fitted: Fitted) -> Any:
             forecast = method.forecast(fitted, panel, rows)
-            if method.contemporaneous is None:
-                return forecast, None
-            betas, factors = method.contemporaneous(fitted, panel, rows)
-            return forecast, (jnp.einsum("tnk,tk->tn", betas, factors), betas)
+            fit = factors = None
+            if method.factor_forecast is not None:
+                factors = method.factor_forecast(fitted, panel, rows)
+            if method.contemporaneous is not None:
+                betas, realised = method.contemporaneous(fitted, panel, rows)
+                fit = jnp.einsum("tnk,tk->tn", betas, realised), betas
+            return forecast, fit, factors
 
-        return jax.vmap(member)(jax.tree.map(lambda leaf: leaf[lanes], fitted))
+        def own(fitted: Fitted, asset: Array) -> Array:
+            return method.forecast(fitted, panel, rows)[:, asset]
+
+        chosen = jax.tree.map(lambda leaf: leaf[lanes], fitted)
+        if lanes.ndim == 1:
+            return jax.vmap(member)(chosen)
+        by_asset = jax.vmap(own, out_axes=1)
+        every = jnp.arange(lanes.shape[1])
+        return jax.vmap(by_asset, in_axes=(0, None))(chosen, every), None, None
 
     return outputs
 

@@ -42,6 +42,8 @@ class StudyResult(NamedTuple):
     errors: pd.DataFrame  # see `evaluate.judgement.Judgement`
     # characteristic, drop, share; see `evaluate.importance`. None if not asked for
     importance: pd.DataFrame | None
+    # date, factor, forecast, realised, of models that forecast factors
+    factors: pd.DataFrame | None
     tables: dict[str, pd.DataFrame]
     provenance: dict[str, Any]
     directory: Path | None
@@ -83,6 +85,7 @@ class Outcome(NamedTuple):
             portfolios=self.judgement.portfolios,
             errors=self.judgement.errors,
             importance=frame,
+            factors=run_directory.factor_frame(self.dataset, self.forecasts),
             tables=study_tables(metrics, self.judgement.r2_by_year, frame),
             provenance=provenance,
             directory=folder,
@@ -123,9 +126,13 @@ class Outcome(NamedTuple):
 
     def _fit_metrics(self, config: StudyConfig) -> dict[str, Any]:
         grid, selection, info = self.fits.grid, self.selection, self._info
-        chosen = [
-            grid.point(point) if point >= 0 else None for point in selection.point
-        ]
+
+        def named(point: Any) -> Any:
+            if np.ndim(point):
+                return [named(each) for each in point]
+            return grid.point(point) if point >= 0 else None
+
+        score = selection.score.reshape(len(selection.score), -1).mean(axis=1)
         return {
             "model": config.model,
             "K": self.factors,
@@ -134,10 +141,12 @@ class Outcome(NamedTuple):
             "seeds": grid.seeds,
             "points": grid.points,
             "diverged": int((info.status == DIVERGED).sum()),
-            "windows_without_forecast": int((selection.point < 0).sum()),
+            "windows_without_forecast": sum(
+                bool(np.any(point < 0)) for point in selection.point
+            ),
             "mean_epochs": float(info.epochs.mean()),
-            "validation_score": [float(score) for score in selection.score],
-            "selected": chosen,
+            "validation_score": [float(each) for each in score],
+            "selected": named(selection.point),
         }
 
 
@@ -150,12 +159,17 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
     write(folder / "forecasts.parquet", result.forecasts)
     write(folder / "portfolios.parquet", result.portfolios)
     write(folder / "errors.parquet", result.errors)
-    if result.importance is not None:
-        write(folder / "importance.parquet", result.importance)
+    for name, frame in _optional_frames(result).items():
+        if frame is not None:
+            write(folder / f"{name}.parquet", frame)
     run_directory.write_json(folder / "metrics.json", result.metrics)
     write_tables(folder / "tables", result.tables, caption=caption)
     save_figures(folder / "figures", outcome.figures(result.config.model, caption))
     run_directory.write_json(folder / "provenance.json", result.provenance)
+
+
+def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
+    return {"importance": result.importance, "factors": result.factors}
 
 
 def load_study(directory: str | Path) -> StudyResult:
@@ -176,14 +190,19 @@ def load_study(directory: str | Path) -> StudyResult:
             f"{folder} is no finished run: finish it with experiments/train.py "
             f"hydra.run.dir={folder} resume=true, or name another directory."
         )
-    shares = folder / "importance.parquet"
+
+    def optional(name: str) -> pd.DataFrame | None:
+        path = folder / f"{name}.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
     return StudyResult(
         config=StudyConfig.from_dict(run_directory.read_yaml(folder / "config.yaml")),
         metrics=json.loads((folder / "metrics.json").read_text()),
         forecasts=pd.read_parquet(folder / "forecasts.parquet"),
         portfolios=pd.read_parquet(folder / "portfolios.parquet"),
         errors=pd.read_parquet(folder / "errors.parquet"),
-        importance=pd.read_parquet(shares) if shares.exists() else None,
+        importance=optional("importance"),
+        factors=optional("factors"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),
         directory=folder,
@@ -192,7 +211,7 @@ def load_study(directory: str | Path) -> StudyResult:
 
 def _selected_lanes(selection: Selection, grid: LaneGrid) -> np.ndarray:
     """(W, A) bool: the lanes that forecasts are averaged over."""
-    chosen = np.arange(grid.points) == selection.point[:, None]
-    return (selection.survived[:, :, None] & chosen[:, None, :]).reshape(
+    chosen = np.arange(grid.points) == selection.point[..., None]
+    return (selection.survived[..., None] & chosen[:, None]).reshape(
         len(selection.point), grid.lanes
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset
@@ -12,13 +13,38 @@ from jaxfin.errors import ConfigError
 from jaxfin.fit.estimator import Estimator
 from jaxfin.fit.runner import Model
 from jaxfin.models.network import Network
-from jaxfin.windows import Windows, rolling_windows
+from jaxfin.windows import Windows, fixed_split, rolling_windows
 
 
 def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
-    """The study's windows on its data."""
-    periods = len(dataset.labels.dates)
-    return rolling_windows(periods, **dataclasses.asdict(config.windows))
+    """The study's windows on its data.
+
+    A date stands for the rows whose return, earned over (t, t+1], is realised by it.
+    """
+    dates, asked = dataset.labels.dates, config.windows
+    realised = dates[1:].append(dates[-1:] + (dates[-1] - dates[-2]))
+
+    def row(date: str | None, default: int, side: Literal["left", "right"]) -> int:
+        if date is None:
+            return default
+        return int(realised.searchsorted(pd.Timestamp(date), side))
+
+    start, stop = row(asked.start, 0, "left"), row(asked.end, len(dates), "right")
+    if asked.train_end is not None:
+        train_stop = row(asked.train_end, 0, "right")
+        return fixed_split(start, train_stop, row(asked.valid_end, 0, "right"), stop)
+    return rolling_windows(
+        stop,
+        train=asked.train,
+        valid=asked.valid,
+        test=asked.test,
+        expanding=asked.expanding,
+        embargo=asked.embargo,
+        start=start,
+        first_test=None
+        if asked.first_test is None
+        else row(asked.first_test, 0, "left"),
+    )
 
 
 def sample_notes(

@@ -241,8 +241,9 @@ def _judged(
     """Selected, forecast, judged; ``seconds`` gets what that took."""
     with _timed(seconds, "evaluate"):
         selection = select(fits.fitted.info, fits.grid)
-        for window in np.flatnonzero(selection.point < 0):
-            message = f"window {window}: every lane diverged, it has no forecast"
+        for window, *asset in np.argwhere(selection.point < 0):
+            who = f" of {tested.labels.assets[asset[0]]}" if asset else ""
+            message = f"window {window}: every lane{who} diverged, it has no forecast"
             logger.warning(message)
             console.print(message)
         progress.stage("forecasting out of sample")

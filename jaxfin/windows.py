@@ -32,6 +32,8 @@ def rolling_windows(
     test: int,
     expanding: bool = False,
     embargo: int = 0,
+    start: int = 0,
+    first_test: int | None = None,
 ) -> Windows:
     """Every split that has at least one test row, in order of time.
 
@@ -43,9 +45,13 @@ def rolling_windows(
     which is forecast though not yet scored: the last window's may be shorter.
 
     Args:
-      periods: rows T of the panel, the unscored last one included.
+      periods: rows T of the panel, the unscored last one included; or fewer, which
+        ends the last test sample.
       train, valid, test, embargo: in periods.
-      expanding: training always starts at row 0 and grows by ``test``.
+      expanding: training always starts at row ``start`` and grows by ``test``.
+      start: first row that may be trained on.
+      first_test: first row tested; None leaves as many rows for the first fit as it
+        needs and no more.
 
     Raises:
       WindowError: a length is out of range, or the panel too short for one window.
@@ -56,23 +62,52 @@ def rolling_windows(
     if embargo < 0:
         raise WindowError(f"windows.embargo={embargo}: must be at least 0 periods.")
     fitted = train + valid + embargo
-    if periods <= fitted:
+    begin = start if first_test is None else first_test - fitted
+    if begin < start:
         raise WindowError(
-            f"the panel has {periods} periods, but windows.train={train}, "
-            f"windows.valid={valid} and windows.embargo={embargo} leave none to test: "
-            f"bring more periods or ask for fewer than {periods} in all."
+            f"{first_test - start if first_test else 0} periods come before the first "
+            f"tested, but windows.train={train}, windows.valid={valid} and "
+            f"windows.embargo={embargo} need {fitted}: start later, or ask for fewer."
         )
-    start = np.arange(0, periods - fitted, test, dtype=np.int32)
-    train_stop = start + train
+    if periods - begin <= fitted:
+        raise WindowError(
+            f"the panel has {periods - start} periods, but windows.train={train}, "
+            f"windows.valid={valid} and windows.embargo={embargo} leave none to test: "
+            f"bring more periods or ask for fewer than {periods - start} in all."
+        )
+    first = np.arange(begin, periods - fitted, test, dtype=np.int32)
+    train_stop = first + train
     test_start = train_stop + valid + embargo
     return Windows(
-        train_start=np.zeros_like(start) if expanding else start,
+        train_start=np.full_like(first, start) if expanding else first,
         train_stop=train_stop,
         valid_start=train_stop,
         valid_stop=train_stop + valid,
         test_start=test_start,
         test_stop=np.minimum(test_start + test, periods).astype(np.int32),
     )
+
+
+def fixed_split(start: int, train_stop: int, valid_stop: int, stop: int) -> Windows:
+    """One window that is never refitted.
+
+    Args:
+      start: first row trained on. train_stop: first of validation.
+      valid_stop: first tested. stop: one past the last tested.
+
+    Raises:
+      WindowError: one of the three samples is empty.
+    """
+    bounds = (start, train_stop, valid_stop, stop)
+    names = ("training", "validation", "test")
+    for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
+        if low >= high:
+            raise WindowError(
+                f"the {name} sample is empty: move windows.start, windows.train_end, "
+                "windows.valid_end or windows.end, or bring more periods."
+            )
+    edges = [np.array([bound], np.int32) for bound in bounds]
+    return Windows(*(edges[i] for i in (0, 1, 1, 2, 2, 3)))
 
 
 def window_at(windows: Windows, index: int | Array) -> Windows:

@@ -52,8 +52,13 @@ class Row:
         return self.options.get("input") == "r"
 
     @property
+    def by_asset(self) -> bool:
+        """A lane is of one asset, which it knows by its slot."""
+        return "asset" in self.hyper
+
+    @property
     def direct(self) -> bool:
-        """Forecasts returns from what is known at t, without factors."""
+        """Has no number of factors."""
         return CATALOG[self.model].factors is None
 
     def network(self, dtype=np.float64, factors=FACTORS):
@@ -64,6 +69,8 @@ class Row:
 
 UNITS, DAMPING = 3, 1.5  # no defaults: those differ by variant, and are larger
 _SMALL = {"lookback": LOOKBACK, "hidden": (8,), "units": UNITS, "damping": DAMPING}
+_STOCK = {"lookback": LOOKBACK, "units": (3, 2), "dense": 2}
+_SERIES = {**_STOCK, "window": 10, "min_count": 5}
 METHODS = {
     "seqlat-window": Row("seqlat", _SMALL),
     "seqlat-residual": Row("seqlat", {**_SMALL, "variant": "residual"}),
@@ -88,6 +95,18 @@ METHODS = {
     "nn3-macro": Row("nn3", {"macro": True}),
     "nn4": Row("nn4"),
     "nn5": Row("nn5", {"batch_norm": False}),
+    "lstm_capm": Row("lstm_capm", _SERIES),
+    "lstm_capm-gru": Row("lstm_capm", {**_SERIES, "kind": "gru", "alpha": False}),
+    "lstm_capm-attention": Row("lstm_capm", {**_SERIES, "kind": "attention"}),
+    "lstm_capm-transformer": Row(
+        "lstm_capm", {**_SERIES, "kind": "transformer", "units": (4, 4), "heads": 2}
+    ),
+    "lstm_capm-direct": Row("lstm_capm", {**_SERIES, "horizon": 3}),
+    "lstm_capm-iterated": Row(
+        "lstm_capm",
+        {**_SERIES, "horizon": 2, "multistep": "iterated", "dense": 0, "halflife": 4.0},
+    ),
+    "lstm_stock": Row("lstm_stock", _STOCK, {"asset": 9}),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
 

@@ -22,7 +22,17 @@ EVERYTHING = StudyConfig(
     model_options={"depth": 1, "batch_norm": True},
     data="simulated",
     data_options={"assets": 30},
-    windows=WindowsConfig(40, 10, 6, True, 1),
+    windows=WindowsConfig(
+        40,
+        10,
+        6,
+        True,
+        1,
+        start="2000-01-01",
+        end="2020-01-31",
+        train_end="2010-12-31",
+        valid_end="2012-12-31",
+    ),
     fit=FitConfig(
         seeds=2,
         learning_rate=(0.01, 0.02),
@@ -31,18 +41,23 @@ EVERYTHING = StudyConfig(
         max_epochs=7,
         patience=2,
         batch_periods=8,
+        clip=2.0,
         chunk_epochs=3,
         memory_gb=1.5,
     ),
     portfolio=PortfolioConfig(quantiles=4, cost=0.001),
     assets=AssetsConfig("odd", "even"),
     importance=True,
+    benchmarks=({"name": "capm", "market": "mean"}, {"name": "lstm_stock"}),
     precision="fast",
     seed=9,
 )
 
 
-@pytest.mark.parametrize("config", [StudyConfig(), EVERYTHING])
+WALK_FORWARD = StudyConfig(windows=WindowsConfig(first_test="2010-01-01"))
+
+
+@pytest.mark.parametrize("config", [StudyConfig(), EVERYTHING, WALK_FORWARD])
 def test_settings_survive_a_trip_through_yaml_and_json(config):
     plain = config.to_dict()
     assert StudyConfig.from_dict(plain) == config
@@ -64,7 +79,7 @@ def test_every_setting_of_the_round_trip_differs_from_its_default():
         dict(flat(EVERYTHING.to_dict())),
     )
     same = {key for key in default if everything.get(key) == default[key]}
-    assert not same
+    assert same == {"windows.first_test"}  # which is WALK_FORWARD's
 
 
 def test_plain_settings_hold_nothing_but_plain_values():
@@ -123,6 +138,23 @@ def test_lists_become_tuples_and_a_number_a_grid_of_one():
 def test_a_wrong_setting_is_an_error_that_names_it(content, message):
     with pytest.raises(ConfigError, match=message):
         StudyConfig.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        ({"train_end": "2010-12-31"}, "go together: give both dates"),
+        (
+            {"train_end": "2010", "valid_end": "2011", "first_test": "2012"},
+            "windows.first_test is of rolling windows",
+        ),
+        ({"start": "2010-13-01"}, "windows.start=2010-13-01: no date"),
+        ({"start": 2010}, "windows.start=2010: expected a word or null"),
+    ],
+)
+def test_a_wrong_date_is_an_error_that_names_it(windows, message):
+    with pytest.raises(ConfigError, match=message):
+        StudyConfig.from_dict({"windows": windows})
 
 
 def test_settings_cannot_be_changed_afterwards():

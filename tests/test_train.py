@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jaxfin.comparison import benchmark_studies
 from jaxfin.config import StudyConfig
 from jaxfin.errors import ConfigError, JaxfinError
 from jaxfin.methods.catalog import CATALOG, build_model
@@ -57,6 +58,7 @@ def test_every_model_and_fit_has_a_configuration_that_is_sound():
     assert names == set(CATALOG)
     for name in names:
         options = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
+        options = options.get("model", options)  # of one that also chooses data
         assert options.pop("name") == name
         entry = CATALOG[name]
         assert set(options) == set(entry.options)
@@ -66,3 +68,21 @@ def test_every_model_and_fit_has_a_configuration_that_is_sound():
         content = yaml.safe_load(path.read_text())
         fit = StudyConfig.from_dict({"fit": content}).fit
         assert set(content) == set(vars(fit)), path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "sized").glob("*.yaml")))
+def test_what_a_fit_means_for_one_model_is_sound(train, path):
+    model, _, fit = path.stem.rpartition("-")
+    with train.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = train.compose("config", [f"model={model}", f"fit={fit}"])
+    study = train.study_configs(composed)
+    assert study.data == "sp500" and study.windows.train == 2520
+    content = yaml.safe_load(path.read_text())
+    for name, value in content["fit"].items():
+        kept = getattr(study.fit, name)
+        assert (list(kept) if isinstance(kept, tuple) else kept) == value
+    for name, value in content.get("model", {}).items():
+        assert study.model_options[name] == value
+    for label, rival in benchmark_studies(study).items():
+        build_model(rival.model, options=rival.model_options)
+        assert label.startswith(rival.model)

@@ -7,7 +7,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxfin.errors import WindowError
-from jaxfin.windows import longest, rolling_windows, rows_between, window_at
+from jaxfin.windows import (
+    fixed_split,
+    longest,
+    rolling_windows,
+    rows_between,
+    window_at,
+)
 
 
 def typed(windows):
@@ -111,3 +117,26 @@ def test_one_window_and_the_longest_of_all():
     assert tuple(window_at(windows, 1)) == (0, 16, 16, 20, 20, 26)
     assert longest(windows.train_start, windows.train_stop) == 10 + 6 * 4
     assert longest(windows.valid_start, windows.valid_stop) == 4
+
+
+def test_rolling_windows_start_where_they_are_told():
+    made = rolling_windows(40, train=10, valid=5, test=6, start=7)
+    assert list(made.train_start) == [7, 13, 19] and list(made.test_stop) == [
+        28,
+        34,
+        40,
+    ]
+    grown = rolling_windows(40, train=10, valid=5, test=6, start=7, expanding=True)
+    assert list(grown.train_start) == [7, 7, 7]
+    assert list(grown.train_stop) == list(made.train_stop)
+    later = rolling_windows(40, train=10, valid=5, test=6, first_test=30)
+    assert list(later.test_start) == [30, 36] and list(later.train_start) == [15, 21]
+    with pytest.raises(WindowError, match="13 periods come before the first tested"):
+        rolling_windows(40, train=10, valid=5, test=6, start=7, first_test=20)
+
+
+def test_a_fixed_split_is_one_window():
+    made = fixed_split(2, 10, 15, 30)
+    assert [int(field[0]) for field in made] == [2, 10, 10, 15, 15, 30]
+    with pytest.raises(WindowError, match="the validation sample is empty"):
+        fixed_split(2, 10, 10, 30)

@@ -19,6 +19,7 @@ class FitConfig:
       max_epochs: passes over the training rows at most.
       patience: epochs without a better validation score before a lane stops.
       batch_periods: periods in a minibatch; an epoch's batches are of equal size.
+      clip: largest norm of a step's gradient over all weights of a lane, or None.
       chunk_epochs: epochs per call of the compiled program.
       memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
     """
@@ -30,6 +31,7 @@ class FitConfig:
     max_epochs: int = 100
     patience: int = 10
     batch_periods: int = 16
+    clip: float | None = None
     chunk_epochs: int = 10
     memory_gb: float | None = None
 
@@ -49,8 +51,10 @@ class FitConfig:
                 raise ConfigError(
                     f"fit.{name}={getattr(self, name)}: must be at least 1."
                 )
-        if self.memory_gb is not None and self.memory_gb <= 0:
-            raise ConfigError(f"fit.memory_gb={self.memory_gb}: must be positive.")
+        for name in ("memory_gb", "clip"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"fit.{name}={value}: must be positive.")
         bounds = {
             "learning_rate": (0.0, 10.0),
             "l1": (0.0, 1e6),

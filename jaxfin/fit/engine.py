@@ -94,7 +94,7 @@ def lane_programs(
       valid_length: most validation rows of any window (static).
       train_shortest: fewest training rows of any window; it trims padding only.
     """
-    adam = optax.scale_by_adam()
+    adam, tiny = optax.scale_by_adam(), jnp.finfo(jnp.float32).tiny
     batches = -(-train_length // config.batch_periods)
     batch_size = max(
         -(-rows // -(-rows // config.batch_periods))
@@ -180,6 +180,9 @@ def lane_programs(
             (value, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(
                 lane.weights
             )
+            if config.clip is not None:
+                norm = jnp.linalg.norm(gradient)
+                gradient = gradient * jnp.minimum(1, config.clip / (norm + tiny))
             direction, optimiser = adam.update(gradient, lane.optimiser)
             if phase.trainable is not None:
                 weights = tree(lane.weights)
@@ -348,7 +351,16 @@ def network_method(
         inputs = network.prepare(panel)
         return network.contemporaneous(fitted.params, inputs, rows)
 
-    return Method(fit, forecast, contemporaneous if network.contemporaneous else None)
+    def factor_forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+        assert network.factor_forecast is not None
+        return network.factor_forecast(fitted.params, network.prepare(panel), rows)
+
+    return Method(
+        fit,
+        forecast,
+        contemporaneous if network.contemporaneous else None,
+        factor_forecast if network.factor_forecast else None,
+    )
 
 
 def fit_info(lane: Lane) -> FitInfo:

@@ -42,6 +42,8 @@ class HostFit(NamedTuple):
     # (panel, rows) -> (rows, N) made at the end of each row, any number outside the
     # universe; the panel has numpy leaves
     predict: Callable[[Panel, np.ndarray], np.ndarray]
+    # the same of the panel's first factors, (rows, G); where the estimator has some
+    factors: Callable[[Panel, np.ndarray], np.ndarray] | None = None
 
 
 HostFunction = Callable[
@@ -59,6 +61,7 @@ class Estimator(NamedTuple):
 
     method: Callable[[Sample], Method] | None = None
     host_fit: HostFunction | None = None
+    factors: int = 0  # G: how many factors a host estimator forecasts
     # name -> values: their product is the grid
     hypers: Mapping[str, tuple[float, ...]] = {}
     random: bool = False  # seeds differ: the study's seeds are lanes
@@ -83,10 +86,14 @@ def host_fitted(
     return fit(rng, jax.tree.map(np.asarray, panel), plain, numbers)
 
 
-def host_method(fit: HostFunction, sample: Sample) -> Method:
+def host_method(fit: HostFunction, sample: Sample, factors: int = 0) -> Method:
     """A numpy function as a `Method`: it leaves its test rows' forecasts, no model.
 
     A forecast is asked for by row; a row outside the window's test sample is NaN.
+
+    Args:
+      fit: one lane. sample: of the study.
+      factors: G, how many of the panel's factors it forecasts.
     """
 
     def fitted(
@@ -96,21 +103,40 @@ def host_method(fit: HostFunction, sample: Sample) -> Method:
         hyper: Mapping[str, Any],
         start: Fitted | None = None,
     ) -> Fitted:
-        score, predict = host_fitted(fit, key, panel, window, hyper)
+        made = host_fitted(fit, key, panel, window, hyper)
         rows = np.arange(int(window.test_start), int(window.test_stop))
-        slots = panel.universe.shape[1]
-        forecast = np.full((sample.test_length, slots), np.nan, np.float32)
-        forecast[: len(rows)] = predict(jax.tree.map(np.asarray, panel), rows)
-        params = {"forecast": forecast, "first": np.int32(rows[0])}
-        return Fitted(params, one_piece_info(score))
+        params = _host_params(sample, panel.universe.shape[1], factors)
+        params["first"] = np.int32(rows[0])
+        plain = jax.tree.map(np.asarray, panel)
+        params["forecast"][: len(rows)] = made.predict(plain, rows)
+        if made.factors is not None:
+            params["factors"][: len(rows)] = made.factors(plain, rows)
+        return Fitted(params, one_piece_info(made.score))
 
-    def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+    def kept(name: str, fitted: Fitted, rows: Array) -> Array:
         place = jnp.asarray(rows) - fitted.params["first"]
         inside = (place >= 0) & (place < sample.test_length)
-        made = jnp.asarray(fitted.params["forecast"])[jnp.where(inside, place, 0)]
+        made = jnp.asarray(fitted.params[name])[jnp.where(inside, place, 0)]
         return jnp.where(inside[:, None], made, jnp.nan)
 
-    return Method(fitted, forecast, None)
+    def forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+        return kept("forecast", fitted, rows)
+
+    def factor_forecast(fitted: Fitted, panel: Panel, rows: Array) -> Array:
+        return kept("factors", fitted, rows)
+
+    return Method(fitted, forecast, None, factor_forecast if factors else None)
+
+
+def _host_params(sample: Sample, slots: int, factors: int) -> dict[str, Any]:
+    """What a host estimator leaves behind, NaN."""
+    params: dict[str, Any] = {
+        "forecast": np.full((sample.test_length, slots), np.nan, np.float32),
+        "first": np.int32(0),
+    }
+    if factors:
+        params["factors"] = np.full((sample.test_length, factors), np.nan, np.float32)
+    return params
 
 
 def one_piece_info(
@@ -182,7 +208,9 @@ class EstimatorLanes:
     def method(self) -> Method:
         """Of one lane."""
         if self.estimator.host_fit is not None:
-            return host_method(self.estimator.host_fit, self.sample)
+            return host_method(
+                self.estimator.host_fit, self.sample, self.estimator.factors
+            )
         assert self.estimator.method is not None
         return self.estimator.method(self.sample)
 
@@ -191,9 +219,8 @@ class EstimatorLanes:
         with jax.enable_x64(self.estimator.x64):
             if self.estimator.host_fit is not None:
                 slots = self.dataset.panel.universe.shape[1]
-                forecast = np.zeros((self.sample.test_length, slots), np.float32)
-                info = one_piece_info(np.float64(0))
-                one = Fitted({"forecast": forecast, "first": np.int32(0)}, info)
+                params = _host_params(self.sample, slots, self.estimator.factors)
+                one = Fitted(params, one_piece_info(np.float64(0)))
             else:
                 one = jax.eval_shape(
                     self.method.fit,

@@ -39,7 +39,7 @@ VISITS = 8
 
 
 class LaneGrid(NamedTuple):
-    """The lanes of every window: seeds x (numbers of factors x) points, in this order.
+    """The lanes of every window: seeds x (factors or assets x) points, in this order.
 
     A point is one choice of the hyperparameters that validation selects among.
     """
@@ -48,11 +48,12 @@ class LaneGrid(NamedTuple):
     seeds: int
     points: int
     factors: tuple[int, ...] = ()  # K of lanes where they differ in it
+    assets: int = 0  # N where every asset has lanes of its own, hyper "asset"
 
     @property
     def lanes(self) -> int:
         """Lanes per window A."""
-        return self.seeds * max(len(self.factors), 1) * self.points
+        return self.seeds * max(len(self.factors), self.assets, 1) * self.points
 
     def of_factors(self, count: int) -> tuple[LaneGrid, np.ndarray]:
         """The lanes with one K as a grid of their own, and which they are."""
@@ -69,12 +70,15 @@ class LaneGrid(NamedTuple):
         return {
             name: float(f"{values[index]:.6g}")  # 0.01 again, not its float32
             for name, values in self.hypers.items()
-            if name != "seed"
+            if name not in ("seed", "asset")
         }
 
 
 def lane_grid(
-    config: FitConfig, dtype: Any = np.float32, factors: Sequence[int] = ()
+    config: FitConfig,
+    dtype: Any = np.float32,
+    factors: Sequence[int] = (),
+    assets: int = 0,
 ) -> LaneGrid:
     """Product of the config's learning rates, l1 weights and dropout rates, x seeds.
 
@@ -82,6 +86,7 @@ def lane_grid(
       config: of the grid.
       dtype: of the hyperparameters.
       factors: values of K, each at most that of the network, where lanes differ in it.
+      assets: how many assets have lanes of their own; 0 if lanes are of all.
     """
     axes: dict[str, tuple[float, ...]] = {
         "learning_rate": tuple(config.learning_rate),
@@ -90,7 +95,7 @@ def lane_grid(
     if config.dropout:
         axes["dropout"] = tuple(config.dropout)
     points = list(itertools.product(*axes.values()))
-    counts = max(len(factors), 1)
+    counts = max(len(factors), assets, 1)
     hypers = {
         name: np.tile(
             np.array([point[i] for point in points], dtype), config.seeds * counts
@@ -100,9 +105,12 @@ def lane_grid(
     if factors:
         each = np.repeat(np.asarray(factors, np.int32), len(points))
         hypers["factors"] = np.tile(each, config.seeds)
+    if assets:
+        each = np.repeat(np.arange(assets, dtype=np.int32), len(points))
+        hypers["asset"] = np.tile(each, config.seeds)
     seeds = np.arange(config.seeds, dtype=np.int32)
     hypers["seed"] = np.repeat(seeds, counts * len(points))
-    return LaneGrid(hypers, config.seeds, len(points), tuple(factors))
+    return LaneGrid(hypers, config.seeds, len(points), tuple(factors), assets)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,9 +45,12 @@ class Method(NamedTuple):
     names to scalars and includes the integer "seed" of the lane. ``forecast(fitted,
     panel, rows)`` returns (rows, N) made at the end of each row;
     ``contemporaneous(fitted, panel, rows)`` returns betas (rows, N, K) and factors
-    (rows, K), or is None where the model has no factors.
+    (rows, K), or is None where the model has no factors. ``factor_forecast(fitted,
+    panel, rows)`` returns forecasts (rows, G) of the panel's first factors, or is None
+    where the model makes none.
     """
 
     fit: Callable[..., Fitted]
     forecast: Callable[[Fitted, Panel, Array], Array]
     contemporaneous: Callable[[Fitted, Panel, Array], tuple[Array, Array]] | None
+    factor_forecast: Callable[[Fitted, Panel, Array], Array] | None = None

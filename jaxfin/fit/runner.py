@@ -81,8 +81,10 @@ class NetworkLanes:
 
     @property
     def grid(self) -> LaneGrid:
-        """Learning rates x l1 x dropout (x K) x seeds."""
-        return lane_grid(self.config, factors=self.factors)
+        """Learning rates x l1 x dropout (x K, or x assets) x seeds."""
+        slots = self.dataset.panel.universe.shape[1]
+        assets = slots if self.network.by_asset else 0
+        return lane_grid(self.config, factors=self.factors, assets=assets)
 
     @property
     def method(self) -> Method:

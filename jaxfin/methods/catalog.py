@@ -14,6 +14,7 @@ from jaxfin.methods.gan import gan
 from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
 from jaxfin.models.autoencoder import cae
+from jaxfin.models.capm import lstm_capm, lstm_stock
 from jaxfin.models.direct import direct_network
 from jaxfin.models.sequence import sequence
 from jaxfin.options import checked, keyword_hints
@@ -44,6 +45,10 @@ CATALOG: Mapping[str, Entry] = {
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
     "gan": Entry(gan, 1, "SDF network against moment network (Chen-Pelger-Zhu)"),
     "ipca": Entry(ipca, 3, "instrumented principal components (KPS 2019)"),
+    "lstm_capm": Entry(
+        lstm_capm, None, "LSTM forecast of the market, rolling alpha and beta (000)"
+    ),
+    "lstm_stock": Entry(lstm_stock, None, "an LSTM for each asset on its past (000)"),
     **{
         f"nn{depth}": Entry(
             partial(direct_network, depth),

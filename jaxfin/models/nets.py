@@ -1,7 +1,8 @@
 """Linen modules: they declare parameters and call the plain functions on them.
 
-The only module of the library that imports Linen. Weights that the l1 penalty shrinks
-are named ``kernel`` or end in ``_kernel``; biases and batch-norm affines are not.
+Of the library only the modules named nets import Linen. Weights that the l1 penalty
+shrinks are named ``kernel`` or end in ``_kernel``; biases and batch-norm affines are
+not.
 """
 
 from __future__ import annotations
@@ -243,11 +244,13 @@ class SequenceFactors(nn.Module):
     def __call__(self, lookback: Array, mask: Array) -> Array:
         """(M, L, D) scaled series, the last is row t, (M, L) mask -> (M, K)."""
         inputs, available = jnp.swapaxes(lookback, 0, 1) / self.damping, mask.T
-        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
+        encoder = CellLayer(self.cell, self.units, self.dtype, name="encoder")(
             inputs.shape[-1]
         )
         states, last = recurrence(self.cell, encoder, inputs, available)
-        decoder = _Cell(self.cell, self.units, self.dtype, name="decoder")(self.units)
+        decoder = CellLayer(self.cell, self.units, self.dtype, name="decoder")(
+            self.units
+        )
         kernel = self.param(
             "attention_kernel", _glorot, (self.units, self.units), self.dtype
         )
@@ -287,11 +290,13 @@ class CarriedFactors(nn.Module):
     def __call__(self, series: Array, mask: Array) -> Array:
         """(T, D) scaled series and (T,) mask, from the first row on -> (T, K)."""
         inputs, available = series[:, None] / self.damping, mask[:, None]
-        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(
+        encoder = CellLayer(self.cell, self.units, self.dtype, name="encoder")(
             series.shape[-1]
         )
         states, _ = recurrence(self.cell, encoder, inputs, available)
-        decoder = _Cell(self.cell, self.units, self.dtype, name="decoder")(self.units)
+        decoder = CellLayer(self.cell, self.units, self.dtype, name="decoder")(
+            self.units
+        )
         kernel = self.param(
             "attention_kernel", _glorot, (self.units, self.units), self.dtype
         )
@@ -327,19 +332,29 @@ class MemoryHead(nn.Module):
         rows, length, factors = past.shape
         series = jnp.moveaxis(past, 1, 0).reshape(length, rows * factors, 1)
         available = jnp.repeat(mask.T, factors, axis=1)
-        encoder = _Cell(self.cell, self.units, self.dtype, name="encoder")(1)
+        encoder = CellLayer(self.cell, self.units, self.dtype, name="encoder")(1)
         _, last = recurrence(self.cell, encoder, series, available)
         kernel = self.param("readout_kernel", _near_zero, (self.units, 1), self.dtype)
         return (last[0] @ kernel).reshape(rows, factors)
 
 
-class _Cell(nn.Module):
+class CellLayer(nn.Module):
+    """Weights of one recurrent layer.
+
+    Attributes:
+      cell: kind of the recurrence.
+      units: d_h.
+      dtype: of the parameters.
+    """
+
     cell: Cell
     units: int
     dtype: Any
 
     @nn.compact
     def __call__(self, width: int) -> CellWeights:
+        """Weights that read inputs (..., width)."""
+
         def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
             zeros = jnp.zeros(shape, dtype)
             if self.cell.gates == 4:

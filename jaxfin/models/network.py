@@ -64,9 +64,9 @@ class Phase(NamedTuple):
 class Network(NamedTuple):
     """Pure functions of one model; shapes are closed over, numbers are in ``hyper``."""
 
-    prepare: Callable[
-        [Panel], Any
-    ]  # panel -> inputs, row by row: row t reads row t only
+    # panel -> inputs, of which row t reads what is known at t, and realised series of
+    # rows <= t as they are
+    prepare: Callable[[Panel], Any]
     init: Init
     phases: tuple[Phase, ...]
     forecast: Callable[
@@ -74,6 +74,11 @@ class Network(NamedTuple):
     ]  # (params, inputs, rows) -> (rows, N)
     # (params, inputs, rows) -> betas (rows, N, K), factors (rows, K): total R2
     contemporaneous: Callable[[Params, Any, Array], tuple[Array, Array]] | None
+    # (params, inputs, rows) -> forecasts (rows, G) of the panel's first factors
+    factor_forecast: Callable[[Params, Any, Array], Array] | None = None
+    # (params, inputs, rows, steps) -> (rows, steps, G): of rows t, t+1, .. made at t
+    factor_paths: Callable[[Params, Any, Array, int], Array] | None = None
     lookback: int = 1  # rows <= t the factor network reads, row t included
     # host: raises ConfigError if the network cannot be used on a panel
     check: Callable[[Panel], None] | None = None
+    by_asset: bool = False  # a lane is of one asset, hyper["asset"]: see `fit.lanes`

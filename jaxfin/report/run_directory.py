@@ -185,6 +185,29 @@ def forecast_frame(
     return frame.sort_values(["date", "asset"], kind="stable", ignore_index=True)
 
 
+def factor_frame(dataset: Dataset, forecasts: Forecasts) -> pd.DataFrame | None:
+    """One row per decision date and factor, where the model forecasts factors.
+
+    Columns: date (end of the decision period), factor, forecast and realised (decimal,
+    over the next period; realised NaN in the panel's last row), window.
+    """
+    if forecasts.factors is None:
+        return None
+    labels, rows = dataset.labels, forecasts.rows
+    width = forecasts.factors.shape[1]
+    realised = np.asarray(dataset.panel.factors, np.float64)[rows, :width]
+    last = rows == len(labels.dates) - 1
+    return pd.DataFrame(
+        {
+            "date": np.repeat(labels.dates[rows], width),
+            "factor": np.tile(np.asarray(labels.factors[:width], object), len(rows)),
+            "forecast": forecasts.factors.ravel(),
+            "realised": np.where(last[:, None], np.nan, realised).ravel(),
+            "window": np.repeat(forecasts.window, width),
+        }
+    )
+
+
 def provenance() -> dict[str, Any]:
     """Command, commit, versions and device of this process."""
     device = jax.devices()[0]

@@ -191,8 +191,8 @@ def test_contemporaneous_fit_sees_nothing_after_its_return(
     method_name, fits, panel, poison, rows, fitted, x64
 ):
     method, fit = fits.method(method_name), fitted(method_name)
-    if METHODS[method_name].direct:
-        assert method.contemporaneous is None
+    if method.contemporaneous is None:
+        assert METHODS[method_name].direct
         return
 
     def contemporaneous(panel, rows):
@@ -201,6 +201,21 @@ def test_contemporaneous_fit_sees_nothing_after_its_return(
     check_rows(contemporaneous, panel, poison, rows, realised=1)
     with pytest.raises(AssertionError):  # row t's own return does matter
         check_rows(contemporaneous, panel, poison, rows, realised=0)
+
+
+def test_factor_forecast_sees_nothing_after_its_decision(
+    method_name, fits, panel, poison, rows, fitted, x64
+):
+    method, fit = fits.method(method_name), fitted(method_name)
+    if method.factor_forecast is None:
+        assert not METHODS[method_name].model.endswith("_capm")
+        return
+
+    def factor_forecast(panel, rows):
+        return method.factor_forecast(fit, panel, jnp.asarray(rows))
+
+    check_rows(factor_forecast, panel, poison, rows)
+    assert np.isfinite(factor_forecast(panel, rows)).all()
 
 
 @pytest.mark.parametrize("leak", ["own row", "full sample"])

@@ -42,8 +42,9 @@ LANES = 6  # the ladder of packs is 6, 4
 
 
 def grid_of(config, row):
-    config = dataclasses.replace(config, dropout=tuple(row.hyper.values()))
-    return lane_grid(config, np.float64)
+    rates = [rate for name, rate in row.hyper.items() if name == "dropout"]
+    config = dataclasses.replace(config, dropout=tuple(rates))
+    return lane_grid(config, np.float64, assets=2 if row.by_asset else 0)
 
 
 def updates_of(network, panel, windows, grid, config, state=None):

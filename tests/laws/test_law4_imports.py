@@ -25,6 +25,7 @@ STREET = (
     ("config", "checkpoint", "interrupts"),
     ("sample", "training", "outcome"),
     ("study",),
+    ("comparison",),
 )
 POSITION = {room: place for place, rooms in enumerate(STREET) for room in rooms}
 NEIGHBOURS = {("options", "errors")}  # options checks and raises
@@ -87,7 +88,7 @@ def test_imports_come_from_the_left(path):
     [
         ("hydra", set()),
         ("omegaconf", set()),
-        ("flax.linen", {"models/nets.py", "models/sdf_nets.py"}),
+        ("flax.linen", {f"models/{kind}nets.py" for kind in ("", "sdf_", "series_")}),
         ("orbax", {"checkpoint.py"}),
         ("torch", set()),
     ],
@@ -99,11 +100,15 @@ def test_packages_stay_where_they_belong(package, allowed):
 @pytest.mark.parametrize("package", ["matplotlib", "rich"])
 def test_pictures_and_progress_stay_at_the_end(package):
     for module in users(package):
-        assert module.startswith("report/") or module == "study.py", module
+        assert module.startswith("report/") or module in (
+            "study.py",
+            "comparison.py",
+        ), module
 
 
 def test_hydra_is_in_the_entry_points():
-    entry_points = {"command_line.py", "reproduce.py", "train.py"}
+    names = ("command_line", "paper_forecasts", "reproduce", "train")
+    entry_points = {f"{name}.py" for name in names}
     assert users("hydra", REPOSITORY / "experiments") == entry_points
 
 

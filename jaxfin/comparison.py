@@ -1,0 +1,342 @@
+"""A study and its benchmarks on the same windows, forecast against forecast.
+
+The study is in its directory, each benchmark a study of its own in
+``benchmarks/LABEL`` below it; finished ones are read back, so that the same command
+goes on after a kill. What they are judged by is in `evaluate.comparison`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from jaxfin.config import StudyConfig
+from jaxfin.data.panel import Dataset, fingerprint
+from jaxfin.data.sources import load_dataset
+from jaxfin.errors import ConfigError, nearest
+from jaxfin.evaluate.comparison import Competitor, Returns, compare, raw_prevailing
+from jaxfin.evaluate.series_summary import beta_summary, return_summary
+from jaxfin.methods.catalog import CATALOG, build_model
+from jaxfin.models.capm import market_loadings
+from jaxfin.outcome import StudyResult, load_study
+from jaxfin.report import run_directory
+from jaxfin.report.comparison_page import console_comparison, write_comparison
+from jaxfin.report.comparison_tables import Compared
+from jaxfin.sample import sample_notes, study_windows
+from jaxfin.study import run_study
+
+logger = logging.getLogger("jaxfin")
+
+_LOADINGS = ("window", "min_count", "halflife", "horizon")  # options of every hybrid
+
+
+class ComparedStudies(NamedTuple):
+    """What a comparison found."""
+
+    study: StudyResult
+    benchmarks: dict[str, StudyResult]  # by label
+    compared: Compared
+
+
+def run_comparison(
+    config: StudyConfig,
+    dataset: Dataset | None = None,
+    *,
+    directory: str | Path,
+    resume: bool = False,
+    quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> ComparedStudies:
+    """Run a study and each of ``config.benchmarks``, compare, write tables and figures.
+
+    Args:
+      config: of the study, with at least one benchmark.
+      dataset: judged instead of ``config.data``; it has a market, its first factor.
+      directory, resume, quiet, checkpoint_seconds: as of `study.run_study`.
+
+    Raises:
+      ConfigError: no benchmark, two of one label, or an option no model has.
+      JaxfinError: as of `run_study`.
+    """
+    folder, console = Path(directory), Console(quiet=quiet)
+    rivals = benchmark_studies(config)
+    if not rivals:
+        raise ConfigError("benchmarks=[]: name at least one model to compare with.")
+    if dataset is None:
+        dataset = load_dataset(config.data, config.data_options)
+    if not dataset.panel.factors.shape[1]:
+        raise ConfigError(
+            "benchmarks: the data have no market to compare forecasts of; use "
+            "data=sp500 or data=prices."
+        )
+    _check(rivals, dataset)
+    study = run_study(
+        config,
+        dataset,
+        directory=folder,
+        resume=resume,
+        quiet=quiet,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    digest = fingerprint(dataset.panel)
+    found: dict[str, StudyResult] = {}
+    for number, (label, rival) in enumerate(rivals.items(), 1):
+        place = folder / "benchmarks" / label
+        console.print(f"benchmark {number} of {len(rivals)}: {label}", style="bold")
+        if run_directory.is_finished(place):
+            run_directory.claim(place, rival.to_dict(), resume=True)
+            run_directory.check_data(place, digest)
+            found[label] = load_study(place)
+            continue
+        found[label] = run_study(
+            rival,
+            dataset,
+            directory=place,
+            resume=True,
+            quiet=True,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+        console.print(f"  {found[label].provenance['seconds']}", style="dim")
+    compared = compared_studies(config, dataset, study, found)
+    write_comparison(
+        folder,
+        compared,
+        study.provenance,
+        title=f"{config.model} and its benchmarks on {dataset.name}",
+        notes=[
+            *study.provenance["notes"],
+            *(
+                f"{label}: {note}"
+                for label, each in found.items()
+                for note in each.provenance["notes"]
+                if note not in study.provenance["notes"]
+            ),
+        ],
+    )
+    console.print(console_comparison(compared))
+    console.print(f"comparison: {folder / 'comparison.md'}", soft_wrap=True)
+    return ComparedStudies(study, found, compared)
+
+
+def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
+    """The study of each benchmark by label: the study's own but for the model.
+
+    A benchmark has the study's options where it knows them (the same horizon, the same
+    regressions, the same size of network) and none was given for it.
+
+    Raises:
+      ConfigError: a benchmark without a name, or two of one label.
+    """
+    rivals: dict[str, StudyConfig] = {}
+    for given in config.benchmarks:
+        options = dict(given)
+        name = options.pop("name", None)
+        if name is None:
+            raise ConfigError(
+                f"benchmarks: {dict(given)} names no model; write it as "
+                "{name: capm, market: mean}."
+            )
+        label = "-".join([str(name), *(_word(v) for v in options.values())])
+        if label in rivals:
+            raise ConfigError(f"benchmarks: {label} stands twice; leave one out.")
+        if name not in CATALOG:
+            raise ConfigError(
+                f"benchmarks: {name} is unknown: {nearest(name, CATALOG)}"
+            )
+        known = CATALOG[name].options
+        shared = {k: v for k, v in config.model_options.items() if k in known}
+        rivals[label] = dataclasses.replace(
+            config,
+            model=str(name),
+            K=None,
+            model_options=shared | options,
+            benchmarks=(),
+        )
+    return rivals
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "-".join(map(_word, value))
+    return "".join(c if c.isalnum() else "_" for c in str(value))
+
+
+def _check(rivals: Mapping[str, StudyConfig], dataset: Dataset) -> None:
+    """Refuse a benchmark that could not run before anything is trained."""
+    for label, rival in rivals.items():
+        try:
+            model, _ = build_model(rival.model, options=rival.model_options)
+            sample_notes(rival, dataset, study_windows(rival, dataset), model)
+        except ConfigError as error:
+            raise ConfigError(f"benchmark {label}: {error}") from error
+
+
+def compared_studies(
+    config: StudyConfig,
+    dataset: Dataset,
+    study: StudyResult,
+    benchmarks: Mapping[str, StudyResult],
+) -> Compared:
+    """Judge finished studies against each other.
+
+    Args:
+      config: of the study. dataset: that all were run on.
+      study: finished. benchmarks: finished, by label.
+    """
+    windows = study_windows(config, dataset)
+    rows = np.arange(int(windows.test_start[0]), int(windows.test_stop[-1]))
+    results = {config.model: study, **benchmarks}
+    competitors = {
+        label: _competitor(result, dataset, rows) for label, result in results.items()
+    }
+    returns, every = _returns(config, dataset, rows)
+    found = compare(competitors, returns)
+    first = int(windows.train_start[0])
+    named = dict(zip([returns.market_name, *returns.names], every.T, strict=True))
+    last = int(rows[-1]) + 1
+    summary = return_summary(
+        {name: series[first:last] for name, series in named.items()},
+        _raw_rate(dataset)[first:last],
+    )
+    judged = ~np.isnan(returns.market)
+    betas = beta_summary(
+        returns.assets[judged],
+        returns.market[judged],
+        returns.beta[judged],
+        returns.names,
+    )
+    labels = {label: label.replace("-", " ", 1) for label in results}
+    return Compared(
+        found,
+        summary,
+        betas,
+        _forecast_frame(competitors, returns),
+        labels,
+        returns.market_name,
+        _conditions(config, dataset, study, returns),
+    )
+
+
+def _competitor(result: StudyResult, dataset: Dataset, rows: np.ndarray) -> Competitor:
+    dates = dataset.labels.dates[rows]
+    names = list(dataset.labels.assets)
+    assets = result.forecasts.pivot(index="date", columns="asset", values="forecast")
+    market = None
+    if result.factors is not None:
+        own = result.factors[result.factors["factor"] == dataset.labels.factors[0]]
+        market = own.set_index("date")["forecast"].reindex(dates).to_numpy(float)
+    several = result.config.model_options.get("observed", 1) != 1
+    return Competitor(
+        assets.reindex(index=dates, columns=names).to_numpy(float),
+        market,
+        # With several factors the market's forecast is not all there is.
+        hybrid=market is not None and not several,
+        constant=result.config.model == "capm",
+    )
+
+
+def _raw_rate(dataset: Dataset) -> np.ndarray:
+    """(T,) what makes an excess return a raw one, in the unit of the panel."""
+    rate = np.asarray(dataset.panel.risk_free, np.float64)
+    return np.log1p(rate) if dataset.labels.log_returns else rate
+
+
+def _returns(
+    config: StudyConfig, dataset: Dataset, rows: np.ndarray
+) -> tuple[Returns, np.ndarray]:
+    """Realised returns of the rows, and raw ones (T, 1 + N), the market first."""
+    panel, labels = dataset.panel, dataset.labels
+    options = config.model_options
+    settings = {name: options[name] for name in _LOADINGS if name in options}
+    horizon = int(options.get("horizon", 1))
+    loadings = market_loadings(panel, **settings)
+    asset = np.asarray(panel.asset)
+    names = list(labels.assets)
+    observed = np.asarray(panel.universe & panel.observed)
+    excess = np.full((len(labels.dates), len(names)), np.nan)
+    beta = np.full(excess.shape, np.nan)
+    row, slot = np.nonzero(observed)
+    excess[row, asset[row, slot]] = np.asarray(panel.excess_returns)[row, slot]
+    row, slot = np.nonzero(asset >= 0)
+    beta[row, asset[row, slot]] = np.asarray(loadings.beta[..., 0])[row, slot]
+    market = np.asarray(panel.factors, np.float64)[:, 0].copy()
+    market[-1] = np.nan
+    rate = _raw_rate(dataset)
+    raw = np.concatenate([market[:, None], excess], axis=1) + rate[:, None]
+    prevailing = raw_prevailing(raw, ~np.isnan(raw), horizon)
+    step = labels.dates[-1] - labels.dates[-2]
+    realised = pd.DatetimeIndex(labels.dates[1:].append(labels.dates[-1:] + step))
+    return (
+        Returns(
+            dates=pd.DatetimeIndex(realised[rows]),
+            assets=excess[rows],
+            market=market[rows],
+            # What is added to a forecast is known when it is made.
+            rate=rate[rows],
+            beta=beta[rows],
+            prevailing=prevailing[rows, 1:],
+            prevailing_market=prevailing[rows, 0],
+            names=names,
+            market_name=str(labels.factors[0]),
+            horizon=horizon,
+        ),
+        raw,
+    )
+
+
+def _forecast_frame(
+    competitors: Mapping[str, Competitor], returns: Returns
+) -> pd.DataFrame:
+    """Raw forecasts and returns of the market by each model."""
+    parts = [
+        pd.DataFrame(
+            {
+                "date": returns.dates,
+                "series": returns.market_name,
+                "model": name,
+                "forecast": c.market + returns.rate,
+                "realised": returns.market + returns.rate,
+            }
+        )
+        for name, c in competitors.items()
+        if c.market is not None
+    ]
+    parts += [
+        pd.DataFrame(
+            {
+                "date": returns.dates,
+                "series": asset,
+                "model": name,
+                "forecast": c.assets[:, i] + returns.rate,
+                "realised": returns.assets[:, i] + returns.rate,
+            }
+        )
+        for name, c in competitors.items()
+        for i, asset in enumerate(returns.names)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _conditions(
+    config: StudyConfig, dataset: Dataset, study: StudyResult, returns: Returns
+) -> str:
+    fit, options = study.metrics["fit"], config.model_options
+    size = ", ".join(
+        f"{name} {options[name]}"
+        for name in ("kind", "units", "dense", "lookback", "horizon")
+        if name in options
+    )
+    unit = "log" if dataset.labels.log_returns else "simple"
+    scored = returns.dates[~np.isnan(returns.market)]
+    return (
+        f"{dataset.name}, {unit} returns; {config.model} ({size}); {fit['windows']} "
+        f"windows, {fit['seeds']} seeds; returns of {scored[0]:%Y-%m-%d} to "
+        f"{scored[-1]:%Y-%m-%d}."
+    )

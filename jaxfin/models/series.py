@@ -1,0 +1,234 @@
+"""Forecasts of series from their own past: what networks of the market share.
+
+Timing (row indices of the panel): the value of row t is realised over (t, t+1]. A
+forecast of row t with horizon h is made at the end of row t - h + 1 and reads values of
+rows t - h - L + 1 .. t - h, all realised by then.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jax import Array
+
+from jaxfin.errors import ConfigError, at_least_one
+from jaxfin.models.losses import mean_absolute_kernel
+from jaxfin.models.network import Hyper, Params
+from jaxfin.models.series_nets import Kind, SeriesNetwork
+
+Multistep = Literal["direct", "iterated"]
+
+
+class Series(NamedTuple):
+    """D series on the rows of a panel."""
+
+    values: Array  # (T, D) realised over (t, t+1]
+    observed: Array  # (T, D) bool
+
+
+class SeriesModel(NamedTuple):
+    """A network of series and how it is used; everything here is static."""
+
+    net: SeriesNetwork
+    lookback: int  # L
+    horizon: int  # h
+    multistep: Multistep
+    dropout: float
+    dense_dropout: float
+    l2: float
+
+    @property
+    def reach(self) -> int:
+        """Rows <= t that a forecast of row t may read, row t included."""
+        return self.lookback + self.horizon
+
+    @property
+    def trained_horizon(self) -> int:
+        """Periods ahead that the network itself forecasts."""
+        return self.horizon if self.multistep == "direct" else 1
+
+
+def series_model(
+    outputs: int,
+    *,
+    kind: Kind,
+    units: tuple[int, ...],
+    dense: int,
+    heads: int,
+    lookback: int,
+    horizon: int,
+    multistep: Multistep,
+    dropout: float,
+    dense_dropout: float,
+    l2: float,
+    dtype: Any,
+) -> SeriesModel:
+    """A `SeriesModel` of settings a user gave.
+
+    Raises:
+      ConfigError: a setting is out of range.
+    """
+    for name, value in {"lookback": lookback, "horizon": horizon}.items():
+        at_least_one(f"model.{name}", value)
+    if not units or min(units) < 1:
+        raise ConfigError(f"model.units={list(units)}: at least one layer of one unit.")
+    if dense < 0:
+        raise ConfigError(f"model.dense={dense}: units of a layer, 0 for none.")
+    if kind == "transformer" and (len(set(units)) > 1 or units[0] % heads):
+        raise ConfigError(
+            f"model.units={list(units)}: the layers of a transformer have one width, a "
+            f"multiple of model.heads={heads}."
+        )
+    for name, rate in {"dropout": dropout, "dense_dropout": dense_dropout}.items():
+        if not 0 <= rate < 1:
+            raise ConfigError(f"model.{name}={rate}: at least 0 and below 1.")
+    if not 0 <= l2 < float("inf"):
+        raise ConfigError(f"model.l2={l2}: must be at least 0 and finite.")
+    net = SeriesNetwork(kind, units, dense, outputs, heads, dtype)
+    return SeriesModel(net, lookback, horizon, multistep, dropout, dense_dropout, l2)
+
+
+def initial(
+    model: SeriesModel, key: Array, series: Series, rows: Array, hyper: Hyper | None
+) -> Params:
+    """Random weights, and mean and standard deviation of the training rows."""
+    del hyper
+    width = series.values.shape[1]
+    zeros = jnp.zeros((1, model.lookback, width), series.values.dtype)
+    weights = model.net.init(key, zeros, jnp.ones((1, model.lookback), bool))["params"]
+    index = jnp.maximum(rows, 0)
+    live = series.observed[index] & (rows >= 0)[:, None]
+    values = jnp.where(live, series.values[index], 0)
+    count = jnp.maximum(jnp.sum(live, axis=0), 1)
+    mean = jnp.sum(values, axis=0) / count
+    square = jnp.where(live, (values - mean) ** 2, 0)
+    scale = jnp.sqrt(jnp.sum(square, axis=0) / count)
+    # What rounding makes of a constant is no spread.
+    varies = scale > 100 * jnp.finfo(scale.dtype).eps * jnp.abs(mean)
+    statistics = {"mean": mean, "scale": jnp.where(varies, scale, 1)}
+    return {"weights": weights, "statistics": statistics}
+
+
+def series_error(
+    model: SeriesModel,
+    weights: Any,
+    statistics: Any,
+    series: Series,
+    rows: Array,
+    noise: tuple[Array, Array, Array] | None = None,
+) -> Array:
+    """Mean squared error of rows over what is observed, values in training sds.
+
+    NaN if nothing is: there is nothing to train or to select on.
+    """
+    past, mask = _lookback(model, statistics, series, rows, model.trained_horizon)
+    made = _applied(model, weights, past, mask, noise)
+    index = jnp.maximum(rows, 0)
+    live = series.observed[index] & (rows >= 0)[:, None]
+    target = (series.values[index] - statistics["mean"]) / statistics["scale"]
+    error = jnp.where(live, target - made, 0)
+    count = jnp.sum(live)
+    return jnp.where(count > 0, jnp.sum(error**2) / jnp.maximum(count, 1), jnp.nan)
+
+
+def series_loss(
+    model: SeriesModel,
+    params: Params,
+    key: Array,
+    series: Series,
+    rows: Array,
+    hyper: Hyper,
+) -> Array:
+    """Mean squared error + l1 mean |kernel entry| + l2 sum of squared kernel entries.
+
+    ``hyper["dropout"]``, if it is there, is the rate after each encoder layer instead
+    of the model's.
+    """
+    weights = params["weights"]
+    rates = jnp.asarray(hyper.get("dropout", model.dropout)), model.dense_dropout
+    noise = None
+    if "dropout" in hyper or model.dropout or model.dense_dropout:
+        noise = (key, rates[0], jnp.asarray(rates[1]))
+    error = series_error(model, weights, params["statistics"], series, rows, noise)
+    # A minibatch without a single value has no slope, and is no divergence.
+    error = jnp.where(jnp.isnan(error), 0, error)
+    squares = sum(
+        jnp.sum(leaf**2)
+        for path, leaf in traverse_util.flatten_dict(weights).items()
+        if path[-1].endswith("kernel")
+    )
+    return error + hyper["l1"] * mean_absolute_kernel(weights) + model.l2 * squares
+
+
+def forecast_paths(
+    model: SeriesModel, params: Params, series: Series, rows: Array, steps: int
+) -> Array:
+    """Forecasts of the values of rows t, t+1, .. t+steps-1 made at the end of row t.
+
+    The network's own forecasts take the place of values not realised yet (iterated).
+
+    Args:
+      model: of one-step forecasts (``trained_horizon`` 1).
+      params: of the network.
+      series: of the panel.
+      rows: (M,) t.
+      steps: how many.
+
+    Returns:
+      (M, steps, D), in the unit of the series.
+    """
+    statistics = params["statistics"]
+    past, mask = _lookback(model, statistics, series, rows, 1)
+
+    def step(window: tuple[Array, Array], _: None) -> tuple[Any, Array]:
+        past, mask = window
+        made = _applied(model, params["weights"], past, mask)
+        past = jnp.concatenate([past[:, 1:], made[:, None]], axis=1)
+        mask = jnp.concatenate([mask[:, 1:], jnp.ones_like(mask[:, :1])], axis=1)
+        return (past, mask), made
+
+    _, made = jax.lax.scan(step, (past, mask), length=steps)
+    scaled = jnp.swapaxes(made, 0, 1)
+    return statistics["mean"] + statistics["scale"] * scaled
+
+
+def series_forecast(
+    model: SeriesModel, params: Params, series: Series, rows: Array
+) -> Array:
+    """Forecasts (M, D) of the values of rows, made ``horizon`` - 1 rows before."""
+    if model.multistep == "iterated" and model.horizon > 1:
+        made_at = rows - model.horizon + 1
+        paths = forecast_paths(model, params, series, made_at, model.horizon)
+        return paths[:, -1]
+    statistics = params["statistics"]
+    past, mask = _lookback(model, statistics, series, rows, model.horizon)
+    made = _applied(model, params["weights"], past, mask)
+    return statistics["mean"] + statistics["scale"] * made
+
+
+def _applied(
+    model: SeriesModel,
+    weights: Any,
+    past: Array,
+    mask: Array,
+    noise: tuple[Array, Array, Array] | None = None,
+) -> Array:
+    made: Any = model.net.apply({"params": weights}, past, mask, noise)
+    return made
+
+
+def _lookback(
+    model: SeriesModel, statistics: Any, series: Series, rows: Array, horizon: int
+) -> tuple[Array, Array]:
+    """Scaled values (M, L, D) of rows t-h-L+1 .. t-h, and which (M, L) are there.
+
+    A step at which any of the series is missing is skipped.
+    """
+    steps = rows[:, None] - horizon + 1 + jnp.arange(-model.lookback, 0)
+    index = jnp.maximum(steps, 0)
+    there = (steps >= 0) & jnp.all(series.observed[index], axis=-1)
+    scaled = (series.values[index] - statistics["mean"]) / statistics["scale"]
+    return jnp.where(there[..., None], scaled, 0), there

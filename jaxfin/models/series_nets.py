@@ -1,0 +1,148 @@
+"""Linen modules of networks that forecast series from their own past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxfin.models.attention import BlockWeights, encoder_block, positions
+from jaxfin.models.nets import CellLayer
+from jaxfin.models.recurrence import CELLS, attention, recurrence
+from jaxfin.models.recurrence import dropout as dropped
+
+Kind = Literal["lstm", "gru", "rnn", "attention", "transformer"]
+
+_glorot = nn.initializers.glorot_uniform()
+# Forecasts start near the training mean, which is all that most returns have.
+_near_zero = nn.initializers.variance_scaling(0.01, "fan_in", "uniform")
+
+
+class SeriesNetwork(nn.Module):
+    """y = head(encoder(x_1 .. x_L)): one forecast for each of D series.
+
+    lstm, gru, rnn: stacked recurrences, the last state of the last one.
+    attention: stacked LSTMs; beside the last state h_L the mean of all states, weighted
+      by softmax(h_L' W h_l).
+    transformer: linear embedding, positions, causal encoder layers, the last step.
+
+    The head is linear -> ReLU -> dropout -> linear.
+
+    Attributes:
+      kind: of the encoder.
+      units: of each recurrent layer; of a transformer the width of each layer, all
+        equal.
+      dense: units of the head's hidden layer; 0 for none.
+      outputs: D.
+      heads: of a transformer.
+      dtype: of the parameters.
+    """
+
+    kind: Kind
+    units: Sequence[int]
+    dense: int
+    outputs: int
+    heads: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        lookback: Array,
+        mask: Array,
+        noise: tuple[Array, Array, Array] | None = None,
+    ) -> Array:
+        """Scaled forecasts (M, D).
+
+        Args:
+          lookback: (M, L, inputs) scaled, oldest first. mask: (M, L) bool.
+          noise: key, and rates of dropout after each encoder layer and in the head;
+            None for none.
+        """
+        key = None if noise is None else noise[0]
+
+        def drop(values: Array, position: int, rate: int) -> Array:
+            if noise is None or key is None:
+                return values
+            return dropped(jax.random.fold_in(key, position), values, noise[rate])
+
+        if self.kind == "transformer":
+            inner = None if noise is None or key is None else (key, noise[1])
+            state = self._transformed(lookback, mask, inner)
+        else:
+            cell = CELLS["lstm" if self.kind == "attention" else self.kind]()
+            states = jnp.swapaxes(lookback, 0, 1)
+            for number, units in enumerate(self.units):
+                weights = CellLayer(cell, units, self.dtype, name=f"layer{number}")(
+                    states.shape[-1]
+                )
+                states, _ = recurrence(cell, weights, states, mask.T)
+                states = drop(states, number, 1)
+            state = states[-1]
+            if self.kind == "attention":
+                width = self.units[-1]
+                kernel = self.param(
+                    "attention_kernel", _glorot, (width, width), self.dtype
+                )
+                context = attention(state @ kernel, states, states, mask.T)
+                state = jnp.concatenate([state, context], axis=-1)
+        if self.dense:
+            state = jax.nn.relu(
+                nn.Dense(
+                    self.dense, param_dtype=self.dtype, kernel_init=_glorot, name="head"
+                )(state)
+            )
+            state = drop(state, len(self.units), 2)
+        return nn.Dense(
+            self.outputs,
+            param_dtype=self.dtype,
+            kernel_init=_near_zero,
+            name="readout",
+        )(state)
+
+    def _transformed(
+        self, lookback: Array, mask: Array, noise: tuple[Array, Array] | None
+    ) -> Array:
+        """Last step (M, d) of the encoder layers."""
+        width = self.units[0]
+        embedding = nn.Dense(
+            width, param_dtype=self.dtype, kernel_init=_glorot, name="embedding"
+        )
+        values = embedding(lookback)
+        values = values + positions(lookback.shape[1], width, values.dtype)
+        for number in range(len(self.units)):
+            weights = _Block(width, self.dtype, name=f"block{number}")()
+            own = None
+            if noise is not None:
+                own = (jax.random.fold_in(noise[0], number), noise[1])
+            values = encoder_block(weights, values, mask, heads=self.heads, noise=own)
+        return values[:, -1]
+
+
+class _Block(nn.Module):
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self) -> BlockWeights:
+        square = (self.width, self.width)
+        starts = {
+            "scale": nn.initializers.ones_init(),
+            "bias": nn.initializers.zeros_init(),
+            "kernel": _glorot,
+        }
+        return BlockWeights(
+            **{
+                name: self.param(
+                    name,
+                    starts[name.rpartition("_")[2]],
+                    square if name.endswith("kernel") else (self.width,),
+                    self.dtype,
+                )
+                for name in BlockWeights._fields
+            }
+        )

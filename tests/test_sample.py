@@ -1,0 +1,70 @@
+"""Windows by date: a period belongs where its return is realised."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import build_panel, ragged_arrays
+
+from jaxfin.config import StudyConfig, WindowsConfig
+from jaxfin.data.panel import Dataset, PanelLabels
+from jaxfin.errors import WindowError
+from jaxfin.sample import study_windows
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """48 months, the ends of 2000-01 to 2003-12."""
+    panel = build_panel(ragged_arrays(), np.float32)
+    dates = pd.date_range("2000-01-31", periods=48, freq="ME")
+    names = [f"a{i}" for i in range(int(np.asarray(panel.asset).max()) + 1)]
+    return Dataset("ragged", panel, PanelLabels(dates, names, list("wxyz"), ["f"], 12))
+
+
+def windows_of(dataset, **settings):
+    config = StudyConfig(windows=WindowsConfig(**settings))
+    return study_windows(config, dataset)
+
+
+def realised(dataset, start, stop):
+    """Months in which the returns of rows start..stop-1 are realised."""
+    months = dataset.labels.dates[int(start) + 1 : int(stop) + 1]
+    return f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}"
+
+
+def test_a_split_by_date_holds_the_returns_of_its_dates(dataset):
+    made = windows_of(
+        dataset,
+        start="2000-03-01",
+        train_end="2001-12-31",
+        valid_end="2002-06-30",
+        end="2003-09-30",
+    )
+    assert len(made.train_start) == 1
+    train = realised(dataset, made.train_start[0], made.train_stop[0])
+    valid = realised(dataset, made.valid_start[0], made.valid_stop[0])
+    test = realised(dataset, made.test_start[0], made.test_stop[0])
+    assert train == ("2000-03", "2001-12")
+    assert valid == ("2002-01", "2002-06")
+    assert test == ("2002-07", "2003-09")
+
+
+def test_without_an_end_the_last_forecast_is_made(dataset):
+    made = windows_of(dataset, train_end="2001-12-31", valid_end="2002-06-30")
+    assert made.test_stop[0] == 48 and made.train_start[0] == 0
+
+
+def test_walk_forward_starts_at_the_first_tested_return(dataset):
+    made = windows_of(
+        dataset, first_test="2002-07-01", train=20, valid=6, test=5, expanding=True
+    )
+    first = realised(dataset, made.test_start[0], made.test_stop[0])
+    assert first == ("2002-07", "2002-11")
+    assert set(made.train_start) == {0}
+    assert list(np.diff(made.train_stop)) == [5] * (len(made.train_stop) - 1)
+
+
+def test_dates_that_leave_nothing_say_so(dataset):
+    with pytest.raises(WindowError, match="the training sample is empty"):
+        windows_of(dataset, train_end="1999-12-31", valid_end="2001-12-31")
+    with pytest.raises(WindowError, match="the test sample is empty"):
+        windows_of(dataset, train_end="2001-12-31", valid_end="2010-12-31")
