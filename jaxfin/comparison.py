@@ -143,7 +143,7 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
                 f"benchmarks: {dict(given)} names no model; write it as "
                 "{name: capm, market: mean}."
             )
-        label = "-".join([str(name), *(_word(v) for v in options.values())])
+        label = "-".join([str(name), *(_word(k, v) for k, v in options.items())])
         if label in rivals:
             raise ConfigError(f"benchmarks: {label} stands twice; leave one out.")
         if name not in CATALOG:
@@ -162,9 +162,12 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
     return rivals
 
 
-def _word(value: Any) -> str:
+def _word(name: str, value: Any) -> str:
+    """An option in a label: its value; of one that is on or off its name."""
+    if isinstance(value, bool):
+        return name if value else f"no_{name}"
     if isinstance(value, list | tuple):
-        return "-".join(map(_word, value))
+        return "-".join(_word(name, each) for each in value)
     return "".join(c if c.isalnum() else "_" for c in str(value))
 
 
@@ -335,8 +338,9 @@ def _conditions(
     )
     unit = "log" if dataset.labels.log_returns else "simple"
     scored = returns.dates[~np.isnan(returns.market)]
+    fits = "fitted once" if fit["windows"] == 1 else f"{fit['windows']} windows"
     return (
-        f"{dataset.name}, {unit} returns; {config.model} ({size}); {fit['windows']} "
-        f"windows, {fit['seeds']} seeds; returns of {scored[0]:%Y-%m-%d} to "
+        f"{dataset.name}, {unit} returns; {config.model} ({size}); {fits}, "
+        f"{fit['seeds']} seeds; returns of {scored[0]:%Y-%m-%d} to "
         f"{scored[-1]:%Y-%m-%d}."
     )

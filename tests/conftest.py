@@ -97,6 +97,7 @@ METHODS = {
     "nn5": Row("nn5", {"batch_norm": False}),
     "lstm_capm": Row("lstm_capm", _SERIES),
     "lstm_capm-gru": Row("lstm_capm", {**_SERIES, "kind": "gru", "alpha": False}),
+    "lstm_capm-rnn": Row("lstm_capm", {**_SERIES, "kind": "rnn", "min_count": None}),
     "lstm_capm-attention": Row("lstm_capm", {**_SERIES, "kind": "attention"}),
     "lstm_capm-transformer": Row(
         "lstm_capm", {**_SERIES, "kind": "transformer", "units": (4, 4), "heads": 2}

@@ -26,6 +26,7 @@ from jaxfin.evaluate.forecast_tests import clark_west, diebold_mariano
 from jaxfin.evaluate.series_accuracy import prevailing_mean, series_accuracy
 
 COVERAGES = (0.8, 0.95)
+NOTHING = 1e-9  # a forecast below it is one of zero
 CALIBRATION, FEWEST = 252, 60  # periods an interval is calibrated on, and at least
 
 
@@ -180,6 +181,8 @@ def _scores(
     common: np.ndarray,
 ) -> dict[str, Any]:
     realised, forecast = realised[common], forecast[common]
+    # Forecasts are float32: of minus the rate plus the rate there is a rest.
+    forecast = np.where(np.abs(forecast) < NOTHING, 0.0, forecast)
     direction = directional_accuracy(realised, forecast)
     test = pesaran_timmermann(realised, forecast)
     return series_accuracy(realised, forecast, prevailing[common])._asdict() | {

@@ -385,8 +385,13 @@ def _next_packs(
 
 
 def _rung(needed: int, cap: int) -> int:
-    """Smallest width of the ladder that holds the lanes: the cap, or a power of two."""
-    width = max(1 << (needed - 1).bit_length(), NARROWEST)
+    """Smallest width of the ladder that holds the lanes: the cap, or a power of four.
+
+    Powers of two would save less computing than the further programs cost to compile.
+    """
+    width = NARROWEST
+    while width < needed:
+        width *= 4
     return min(width, cap)
 
 

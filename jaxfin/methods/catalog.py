@@ -9,10 +9,14 @@ from typing import Any
 
 from jaxfin.errors import ConfigError, nearest
 from jaxfin.fit.runner import Model
+from jaxfin.methods.arima import arima_capm
+from jaxfin.methods.capm import capm
 from jaxfin.methods.forest import forest
 from jaxfin.methods.gan import gan
 from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
+from jaxfin.methods.market_forest import rf_capm
+from jaxfin.methods.nnar import nnar_capm
 from jaxfin.models.autoencoder import cae
 from jaxfin.models.capm import lstm_capm, lstm_stock
 from jaxfin.models.direct import direct_network
@@ -42,6 +46,8 @@ class Entry:
 
 
 CATALOG: Mapping[str, Entry] = {
+    "arima_capm": Entry(arima_capm, None, "ARIMA of the market, rolling alpha, beta"),
+    "capm": Entry(capm, None, "mean market return, rolling alpha and beta"),
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
     "gan": Entry(gan, 1, "SDF network against moment network (Chen-Pelger-Zhu)"),
     "ipca": Entry(ipca, 3, "instrumented principal components (KPS 2019)"),
@@ -57,6 +63,10 @@ CATALOG: Mapping[str, Entry] = {
         )
         for depth in range(1, 6)
     },
+    "nnar_capm": Entry(
+        nnar_capm, None, "autoregressive networks of the market, rolling alpha, beta"
+    ),
+    "rf_capm": Entry(rf_capm, None, "random forest of the market, rolling alpha, beta"),
     "ols3": Entry(ols3, None, "regression on size, value, momentum (GKX 2020)"),
     "rf": Entry(forest, None, "random forest of scikit-learn (GKX 2020)"),
     "seqrat": Entry(

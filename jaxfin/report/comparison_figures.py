@@ -89,7 +89,7 @@ def _forecasts(compared: Compared) -> Figure:
     figure, (left, right) = panels(f"Figure 2. {series}: {compared.labels[first]}")
     left.plot(chosen["date"], realised, color=GREY, lw=0.4, alpha=0.7)
     left.plot(chosen["date"], forecast, color=BLUE, lw=0.9)
-    locator = AutoDateLocator(maxticks=6)
+    locator = AutoDateLocator(minticks=3, maxticks=9)
     left.xaxis.set_major_locator(locator)
     left.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     label(left, "Realised (grey) and forecast", "return, %")

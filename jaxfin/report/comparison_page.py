@@ -45,7 +45,7 @@ def write_comparison(
     write_paper_tables(folder / "tables", tables)
     figures = comparison_figures(compared)
     save_figures(folder / "figures", figures)
-    parts = [f"# {title}", compared.conditions]
+    parts = [f"# {title}", compared.conditions, verdict(compared)]
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     for name, table in tables.items():
         parts += [f"## {table.title}", markdown(text(table)), table.note]
@@ -84,12 +84,12 @@ def console_comparison(compared: Compared) -> Group:
     return Group(
         _view(tables["table2_market"], [*_SHOWN, "always up (%)", "PT p"]),
         _view(mean_over_assets(compared), [*_SHOWN, "always up (%)"]),
-        Text(_verdict(compared), style="bold"),
+        Text(verdict(compared), style="bold"),
         Text(tests.conditions, style="dim"),
     )
 
 
-def _verdict(compared: Compared) -> str:
+def verdict(compared: Compared) -> str:
     """How many of the tests of the first model are won, in words."""
     tests = compared.found.tests
     won = int((tests["dm_p_one_sided"] < 0.05).sum())

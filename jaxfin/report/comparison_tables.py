@@ -55,7 +55,8 @@ _R2_NOTE = (
     "R2 against a forecast of zero, against the mean known at each decision, and "
     "against the mean of the judged sample, the papers' number, which knows the "
     "future. Always up: what a forecast that is never negative scores. PT: "
-    "Pesaran-Timmermann, one-sided."
+    "Pesaran-Timmermann, one-sided. A forecast of exactly zero has no direction and "
+    "counts as wrong."
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from jaxfin.evaluate.ceiling import implied_accuracy, implied_r2, needed_correlation
-from jaxfin.report.comparison_page import PAGE, write_page
+from jaxfin.report.comparison_page import PAGE, verdict, write_page
 from jaxfin.report.comparison_tables import Compared, mean_over_assets
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
 from jaxfin.report.run_directory import write_json
@@ -60,6 +60,7 @@ def write_forecast_paper(
         parts += [
             f"## Schedule {name}",
             compared.conditions,
+            verdict(compared),
             markdown(text(tables[f"{name}_means"])),
             tables[f"{name}_means"].note,
             f"All tables and figures of it: [{name}/{PAGE}]({name}/{PAGE}).",
