@@ -116,6 +116,8 @@ def _by_factors(plain: dict[str, Any]) -> StudyConfig | list[StudyConfig]:
         return StudyConfig.from_dict(plain)
     if not plain["K"]:
         raise ConfigError("K=[]: name at least one number of factors.")
+    if plain["benchmarks"]:
+        raise ConfigError("benchmarks: compared with one K, not with a list of them.")
     return [StudyConfig.from_dict(plain | {"K": factors}) for factors in plain["K"]]
 
 

@@ -35,6 +35,7 @@ from jaxfin.study import run_study
 logger = logging.getLogger("jaxfin")
 
 _LOADINGS = ("window", "min_count", "halflife", "horizon")  # options of every hybrid
+_MEANS = ("mean", "zero", "risk_free")  # of `capm`: what a network of the market nests
 
 
 class ComparedStudies(NamedTuple):
@@ -132,7 +133,7 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
     regressions, the same size of network) and none was given for it.
 
     Raises:
-      ConfigError: a benchmark without a name, or two of one label.
+      ConfigError: a benchmark without a name, two of one label, or another horizon.
     """
     rivals: dict[str, StudyConfig] = {}
     for given in config.benchmarks:
@@ -144,14 +145,25 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
                 "{name: capm, market: mean}."
             )
         label = "-".join([str(name), *(_word(k, v) for k, v in options.items())])
-        if label in rivals:
-            raise ConfigError(f"benchmarks: {label} stands twice; leave one out.")
+        if label in (config.model, *rivals):
+            what = "is the study itself" if label == config.model else "stands twice"
+            raise ConfigError(f"benchmarks: {label} {what}; leave it out.")
         if name not in CATALOG:
             raise ConfigError(
                 f"benchmarks: {name} is unknown: {nearest(name, CATALOG)}"
             )
-        known = CATALOG[name].options
-        shared = {k: v for k, v in config.model_options.items() if k in known}
+        known, own = CATALOG[name].options, CATALOG[config.model].options
+        shared = {
+            option: value
+            for option, value in config.model_options.items()
+            if option in known and known[option] == own[option]
+        }
+        horizon = config.model_options.get("horizon", 1)
+        if options.get("horizon", horizon) != horizon:
+            raise ConfigError(
+                f"benchmarks: {label} has another horizon than the study; forecasts "
+                "made at different times are not compared."
+            )
         rivals[label] = dataclasses.replace(
             config,
             model=str(name),
@@ -163,12 +175,13 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
 
 
 def _word(name: str, value: Any) -> str:
-    """An option in a label: its value; of one that is on or off its name."""
+    """An option in a label: a word itself, a number with its name, on or off."""
     if isinstance(value, bool):
         return name if value else f"no_{name}"
     if isinstance(value, list | tuple):
-        return "-".join(_word(name, each) for each in value)
-    return "".join(c if c.isalnum() else "_" for c in str(value))
+        return name + "_".join(map(str, value))
+    word = value if isinstance(value, str) else f"{name}{value}"
+    return "".join(c if c.isalnum() else "_" for c in word)
 
 
 def _check(rivals: Mapping[str, StudyConfig], dataset: Dataset) -> None:
@@ -197,7 +210,8 @@ def compared_studies(
     rows = np.arange(int(windows.test_start[0]), int(windows.test_stop[-1]))
     results = {config.model: study, **benchmarks}
     competitors = {
-        label: _competitor(result, dataset, rows) for label, result in results.items()
+        label: _competitor(result, study, dataset, rows)
+        for label, result in results.items()
     }
     returns, every = _returns(config, dataset, rows)
     found = compare(competitors, returns)
@@ -212,7 +226,7 @@ def compared_studies(
     betas = beta_summary(
         returns.assets[judged],
         returns.market[judged],
-        returns.beta[judged],
+        _betas(dataset, config.model_options)[rows][judged],
         returns.names,
     )
     labels = {label: label.replace("-", " ", 1) for label in results}
@@ -227,7 +241,9 @@ def compared_studies(
     )
 
 
-def _competitor(result: StudyResult, dataset: Dataset, rows: np.ndarray) -> Competitor:
+def _competitor(
+    result: StudyResult, study: StudyResult, dataset: Dataset, rows: np.ndarray
+) -> Competitor:
     dates = dataset.labels.dates[rows]
     names = list(dataset.labels.assets)
     assets = result.forecasts.pivot(index="date", columns="asset", values="forecast")
@@ -235,14 +251,32 @@ def _competitor(result: StudyResult, dataset: Dataset, rows: np.ndarray) -> Comp
     if result.factors is not None:
         own = result.factors[result.factors["factor"] == dataset.labels.factors[0]]
         market = own.set_index("date")["forecast"].reindex(dates).to_numpy(float)
-    several = result.config.model_options.get("observed", 1) != 1
+    options, first = result.config.model_options, study.config.model_options
+    # With several factors the market's forecast is not all there is.
+    hybrid = market is not None and options.get("observed", 1) == 1
+    settings = (*_LOADINGS, "alpha", "observed")
     return Competitor(
         assets.reindex(index=dates, columns=names).to_numpy(float),
         market,
-        # With several factors the market's forecast is not all there is.
-        hybrid=market is not None and not several,
-        constant=result.config.model == "capm",
+        beta=_betas(dataset, options)[rows] if hybrid else None,
+        nested=result.config.model == "capm"
+        and options.get("market", "mean") in _MEANS
+        and study.config.model != "capm"
+        and study.factors is not None
+        and all(options.get(name) == first.get(name) for name in settings),
     )
+
+
+def _betas(dataset: Dataset, options: Mapping[str, Any]) -> np.ndarray:
+    """(T, assets) market betas known for each row; NaN where none is estimated."""
+    panel = dataset.panel
+    settings = {name: options[name] for name in _LOADINGS if name in options}
+    loadings = market_loadings(panel, **settings)
+    asset = np.asarray(panel.asset)
+    beta = np.full((len(asset), len(dataset.labels.assets)), np.nan)
+    row, slot = np.nonzero((asset >= 0) & np.asarray(loadings.estimated))
+    beta[row, asset[row, slot]] = np.asarray(loadings.beta[..., 0])[row, slot]
+    return beta
 
 
 def _raw_rate(dataset: Dataset) -> np.ndarray:
@@ -256,19 +290,13 @@ def _returns(
 ) -> tuple[Returns, np.ndarray]:
     """Realised returns of the rows, and raw ones (T, 1 + N), the market first."""
     panel, labels = dataset.panel, dataset.labels
-    options = config.model_options
-    settings = {name: options[name] for name in _LOADINGS if name in options}
-    horizon = int(options.get("horizon", 1))
-    loadings = market_loadings(panel, **settings)
+    horizon = int(config.model_options.get("horizon", 1))
     asset = np.asarray(panel.asset)
     names = list(labels.assets)
     observed = np.asarray(panel.universe & panel.observed)
     excess = np.full((len(labels.dates), len(names)), np.nan)
-    beta = np.full(excess.shape, np.nan)
     row, slot = np.nonzero(observed)
     excess[row, asset[row, slot]] = np.asarray(panel.excess_returns)[row, slot]
-    row, slot = np.nonzero(asset >= 0)
-    beta[row, asset[row, slot]] = np.asarray(loadings.beta[..., 0])[row, slot]
     market = np.asarray(panel.factors, np.float64)[:, 0].copy()
     market[-1] = np.nan
     rate = _raw_rate(dataset)
@@ -281,13 +309,12 @@ def _returns(
             dates=pd.DatetimeIndex(realised[rows]),
             assets=excess[rows],
             market=market[rows],
-            # What is added to a forecast is known when it is made.
             rate=rate[rows],
-            beta=beta[rows],
+            known_rate=rate[rows - horizon + 1],
             prevailing=prevailing[rows, 1:],
             prevailing_market=prevailing[rows, 0],
             names=names,
-            market_name=str(labels.factors[0]),
+            market_name="market",
             horizon=horizon,
         ),
         raw,
@@ -304,7 +331,7 @@ def _forecast_frame(
                 "date": returns.dates,
                 "series": returns.market_name,
                 "model": name,
-                "forecast": c.market + returns.rate,
+                "forecast": c.market + returns.known_rate,
                 "realised": returns.market + returns.rate,
             }
         )
@@ -317,7 +344,7 @@ def _forecast_frame(
                 "date": returns.dates,
                 "series": asset,
                 "model": name,
-                "forecast": c.assets[:, i] + returns.rate,
+                "forecast": c.assets[:, i] + returns.known_rate,
                 "realised": returns.assets[:, i] + returns.rate,
             }
         )

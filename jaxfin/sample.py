@@ -13,6 +13,7 @@ from jaxfin.errors import ConfigError
 from jaxfin.fit.estimator import Estimator
 from jaxfin.fit.runner import Model
 from jaxfin.models.network import Network
+from jaxfin.portfolio.sorts import quantile_count
 from jaxfin.windows import Windows, fixed_split, rolling_windows
 
 
@@ -20,8 +21,12 @@ def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
     """The study's windows on its data.
 
     A date stands for the rows whose return, earned over (t, t+1], is realised by it.
+    With ``model.horizon`` = h the first test forecast is made h - 1 periods before its
+    row, so that at least so many are left out between validation and test.
     """
     dates, asked = dataset.labels.dates, config.windows
+    horizon = config.model_options.get("horizon", 1)
+    embargo = max(asked.embargo, (horizon if isinstance(horizon, int) else 1) - 1)
     realised = dates[1:].append(dates[-1:] + (dates[-1] - dates[-2]))
 
     def row(date: str | None, default: int, side: Literal["left", "right"]) -> int:
@@ -32,14 +37,15 @@ def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
     start, stop = row(asked.start, 0, "left"), row(asked.end, len(dates), "right")
     if asked.train_end is not None:
         train_stop = row(asked.train_end, 0, "right")
-        return fixed_split(start, train_stop, row(asked.valid_end, 0, "right"), stop)
+        test_start = row(asked.valid_end, 0, "right")
+        return fixed_split(start, train_stop, test_start - embargo, test_start, stop)
     return rolling_windows(
         stop,
         train=asked.train,
         valid=asked.valid,
         test=asked.test,
         expanding=asked.expanding,
-        embargo=asked.embargo,
+        embargo=embargo,
         start=start,
         first_test=None
         if asked.first_test is None
@@ -70,6 +76,15 @@ def sample_notes(
             f"portfolio.quantiles={quantiles}: the first test decision has "
             f"{int(live.sum())} assets, ask for fewer buckets."
         )
+    if quantiles is None:
+        quantile_count(live)  # raises if there are too few assets to sort
+    left_out = int(windows.test_start[0] - windows.valid_stop[0])
+    if left_out > config.windows.embargo:
+        about = [
+            f"{left_out} periods between validation and test are left out: a forecast "
+            "with model.horizon is made so much earlier",
+            *about,
+        ]
     first, last = int(windows.test_start[0]), int(windows.test_stop[-1]) - 1
     notes = [
         f"{dataset.name}: {len(labels.dates)} periods "

@@ -88,26 +88,32 @@ def rolling_windows(
     )
 
 
-def fixed_split(start: int, train_stop: int, valid_stop: int, stop: int) -> Windows:
+def fixed_split(
+    start: int, train_stop: int, valid_stop: int, test_start: int, stop: int
+) -> Windows:
     """One window that is never refitted.
 
     Args:
-      start: first row trained on. train_stop: first of validation.
-      valid_stop: first tested. stop: one past the last tested.
+      start: first row trained on. train_stop: first of validation, valid_stop: one past
+        its last. test_start: first tested. stop: one past the last tested.
 
     Raises:
       WindowError: one of the three samples is empty.
     """
-    bounds = (start, train_stop, valid_stop, stop)
-    names = ("training", "validation", "test")
-    for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
+    samples = {
+        "training": (start, train_stop),
+        "validation": (train_stop, valid_stop),
+        "test": (test_start, stop),
+    }
+    for name, (low, high) in samples.items():
         if low >= high:
             raise WindowError(
                 f"the {name} sample is empty: move windows.start, windows.train_end, "
                 "windows.valid_end or windows.end, or bring more periods."
             )
-    edges = [np.array([bound], np.int32) for bound in bounds]
-    return Windows(*(edges[i] for i in (0, 1, 1, 2, 2, 3)))
+    return Windows(
+        *(np.array([row], np.int32) for sample in samples.values() for row in sample)
+    )
 
 
 def window_at(windows: Windows, index: int | Array) -> Windows:

@@ -63,10 +63,10 @@ def made(dataset, tmp_path_factory):
 
 def test_benchmarks_have_the_studys_options_where_they_know_them():
     rivals = benchmark_studies(CONFIG)
-    assert list(rivals) == ["capm-mean", "capm-rolling-6", "lstm_stock"]
+    assert list(rivals) == ["capm-mean", "capm-rolling-days6", "lstm_stock"]
     stock = rivals["lstm_stock"].model_options
     assert stock["units"] == [3] and "window" not in stock
-    rolling = rivals["capm-rolling-6"].model_options
+    rolling = rivals["capm-rolling-days6"].model_options
     assert rolling["window"] == 10 and rolling["days"] == 6 and "units" not in rolling
     assert all(rival.benchmarks == () for rival in rivals.values())
 
@@ -78,7 +78,7 @@ def test_every_file_is_there_and_says_what_it_is(made):
         assert table.read_text().split("\n")[0].strip("*") in page
     for figure in (folder / "figures").glob("figure*.png"):
         assert f"figures/{figure.name}" in page
-    assert len(list((folder / "tables").glob("table*.csv"))) == 8
+    assert len(list((folder / "tables").glob("table*.csv"))) == 9
     for label in found.benchmarks:
         place = folder / "benchmarks" / label
         assert json.loads((place / "provenance.json").read_text())["finished"]
@@ -140,7 +140,9 @@ def test_a_finished_comparison_is_read_back(made, dataset, monkeypatch):
         (({"market": "mean"},), "names no model"),
         (({"name": "capn"},), "capn is unknown: did you mean 'capm'"),
         (({"name": "lstm_stock"},) * 2, "lstm_stock stands twice"),
-        (({"name": "capm", "days": 0},), "benchmark capm-0: model.days=0"),
+        (({"name": "capm", "days": 0},), "benchmark capm-days0: model.days=0"),
+        (({"name": "lstm_capm"},), "lstm_capm is the study itself"),
+        (({"name": "capm", "horizon": 2},), "another horizon than the study"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(benchmarks, message, dataset, tmp_path):

@@ -68,3 +68,15 @@ def test_dates_that_leave_nothing_say_so(dataset):
         windows_of(dataset, train_end="1999-12-31", valid_end="2001-12-31")
     with pytest.raises(WindowError, match="the test sample is empty"):
         windows_of(dataset, train_end="2001-12-31", valid_end="2010-12-31")
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_a_fit_ends_before_the_first_forecast_is_made(dataset, horizon):
+    """Of row t and h periods ahead it is made at t - h + 1: rows below are realised."""
+    options = {"horizon": horizon}
+    rolling = WindowsConfig(train=20, valid=6, test=5)
+    split = WindowsConfig(train_end="2001-12-31", valid_end="2002-06-30")
+    for asked in (rolling, split):
+        config = StudyConfig(model="capm", model_options=options, windows=asked)
+        made = study_windows(config, dataset)
+        assert (made.valid_stop == made.test_start - (horizon - 1)).all()

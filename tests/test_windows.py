@@ -136,7 +136,7 @@ def test_rolling_windows_start_where_they_are_told():
 
 
 def test_a_fixed_split_is_one_window():
-    made = fixed_split(2, 10, 15, 30)
-    assert [int(field[0]) for field in made] == [2, 10, 10, 15, 15, 30]
+    made = fixed_split(2, 10, 15, 17, 30)
+    assert [int(field[0]) for field in made] == [2, 10, 10, 15, 17, 30]
     with pytest.raises(WindowError, match="the validation sample is empty"):
-        fixed_split(2, 10, 10, 30)
+        fixed_split(2, 10, 10, 12, 30)

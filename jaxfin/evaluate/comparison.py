@@ -21,8 +21,17 @@ from jaxfin.evaluate.conformal import (
     conformal_radius,
     interval_coverage,
 )
-from jaxfin.evaluate.direction import directional_accuracy, pesaran_timmermann
-from jaxfin.evaluate.forecast_tests import clark_west, diebold_mariano
+from jaxfin.evaluate.direction import (
+    directional_accuracy,
+    excess_profitability,
+    pesaran_timmermann,
+)
+from jaxfin.evaluate.forecast_tests import (
+    clark_west,
+    diebold_mariano,
+    newey_west_lags,
+    panel_diebold_mariano,
+)
 from jaxfin.evaluate.series_accuracy import prevailing_mean, series_accuracy
 
 COVERAGES = (0.8, 0.95)
@@ -35,9 +44,10 @@ class Competitor(NamedTuple):
 
     assets: np.ndarray  # (R, N), NaN = none
     market: np.ndarray | None  # (R,), None = the model forecasts no market
-    # its asset forecasts are alpha + beta times its market forecast
-    hybrid: bool = False
-    constant: bool = False  # nested in every other: a mean, or zero
+    # (R, N) known at the decision, if asset forecasts are alpha + beta x the market's
+    beta: np.ndarray | None = None
+    # the first model nests it: a mean or zero of the market, with the same regressions
+    nested: bool = False
 
 
 class Returns(NamedTuple):
@@ -47,7 +57,7 @@ class Returns(NamedTuple):
     assets: np.ndarray  # (R, N) excess, NaN = not observed
     market: np.ndarray  # (R,) excess
     rate: np.ndarray  # (R,) what makes an excess return a raw one
-    beta: np.ndarray  # (R, N) known at the decision
+    known_rate: np.ndarray  # (R,) the same, of what is known when forecasts are made
     prevailing: np.ndarray  # (R, N) mean raw return of what is known at the decision
     prevailing_market: np.ndarray  # (R,)
     names: Sequence[str]  # (N,)
@@ -62,6 +72,8 @@ class Comparison(NamedTuple):
     assets: pd.DataFrame  # (asset, model) x the same, and the ceiling of hybrids
     # (series, versus) x tests of the first model against each other one
     tests: pd.DataFrame
+    # versus x tests of the first model over all assets, a mean of them per period
+    panel: pd.DataFrame
     by_year: pd.DataFrame  # model x year: RMSE, mean over assets; and "all"
     intervals: pd.DataFrame  # (series, method, aimed) x measured coverage of the first
     correlation: pd.Series  # of each asset with the market, same periods
@@ -81,7 +93,7 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
     market_rows: dict[str, dict[str, Any]] = {
         name: _scores(
             returns.market + returns.rate,
-            c.market + returns.rate,
+            c.market + returns.known_rate,
             returns.prevailing_market,
             common,
         )
@@ -114,12 +126,12 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
         for name, forecast in series.items():
             row = _scores(
                 realised + returns.rate,
-                forecast + returns.rate,
+                forecast + returns.known_rate,
                 returns.prevailing[:, i],
                 common,
             )
             c = competitors[name]
-            if c.hybrid and c.market is not None:
+            if c.beta is not None and c.market is not None:
                 ceiling = market_ceiling(
                     *(
                         each[common]
@@ -128,7 +140,7 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
                             forecast,
                             market,
                             c.market,
-                            returns.beta[:, i],
+                            c.beta[:, i],
                         )
                     )
                 )
@@ -151,6 +163,7 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
         _frame(market_rows, ["model"]),
         _frame(asset_rows, ["asset", "model"]),
         _frame(tests, ["series", "versus"]),
+        _frame(_panel_tests(first, competitors, returns), ["versus"]),
         _by_year(squared),
         _frame(intervals, ["series", "method", "aimed"]),
         pd.Series(correlation, dtype=float),
@@ -185,11 +198,13 @@ def _scores(
     forecast = np.where(np.abs(forecast) < NOTHING, 0.0, forecast)
     direction = directional_accuracy(realised, forecast)
     test = pesaran_timmermann(realised, forecast)
+    profit = excess_profitability(realised, forecast)
     return series_accuracy(realised, forecast, prevailing[common])._asdict() | {
         "accuracy": direction.accuracy,
         "up_rate": direction.up_rate,
         "pt_statistic": test.statistic,
         "pt_p": test.p_one_sided,
+        "profit_p": profit.p_one_sided,
     }
 
 
@@ -217,10 +232,38 @@ def _tests(
             "dm_p_two_sided": test.p_two_sided,
             "dm_fallback": test.fallback,
         }
-        if competitors[name].constant:
-            nested = clark_west(other, own, lags=None if horizon == 1 else horizon - 1)
+        if competitors[name].nested:
+            lags = max(newey_west_lags(len(own)), horizon - 1)
+            nested = clark_west(other, own, lags=lags)
             row |= {"cw_statistic": nested.statistic, "cw_p": nested.p_one_sided}
         rows[series_name, name] = row
+    return rows
+
+
+def _panel_tests(
+    first: str, competitors: Mapping[str, Competitor], returns: Returns
+) -> dict[str, dict[str, Any]]:
+    """The first model against each other one, all assets of a period together.
+
+    Assets share the market's shocks: their own tests are nearly one test repeated, and
+    this is the one to read.
+    """
+    rows = {}
+    there = ~np.isnan(returns.assets)
+    for c in competitors.values():
+        there &= ~np.isnan(c.assets)
+    own = np.where(there, returns.assets - competitors[first].assets, 0)
+    for name, c in competitors.items():
+        if name == first:
+            continue
+        other = np.where(there, returns.assets - c.assets, 0)
+        lags = max(newey_west_lags(len(own)), returns.horizon - 1)
+        test = panel_diebold_mariano(own, other, there, lags=lags)
+        rows[name] = {
+            "dm_statistic": test.statistic,
+            "dm_p_one_sided": test.p_one_sided,
+            "periods": test.periods,
+        }
     return rows
 
 

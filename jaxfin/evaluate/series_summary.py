@@ -10,7 +10,7 @@ from scipy import stats
 
 
 def return_summary(returns: Mapping[str, np.ndarray], rate: np.ndarray) -> pd.DataFrame:
-    """Moments of each series per period, NaN left out.
+    """Moments of each series per period, NaN left out; a series without any is absent.
 
     Columns: mean, sd (ddof=1), skewness, kurtosis (in excess of 3), min, max, sharpe
     (mean / sd of the returns less the rate, per period, not annualised), periods.
@@ -21,6 +21,8 @@ def return_summary(returns: Mapping[str, np.ndarray], rate: np.ndarray) -> pd.Da
     rows = {}
     for name, series in returns.items():
         there = ~np.isnan(series)
+        if there.sum() < 2:
+            continue
         values, excess = series[there], (series - rate)[there]
         rows[name] = {
             "mean": np.mean(values),
@@ -45,18 +47,21 @@ def beta_summary(
 
     Columns: beta and its classical standard error, correlation with the market, and
     mean, sd, lowest and highest of the rolling betas. The single regression describes
-    the sample and is used nowhere.
+    the sample and is used nowhere. An asset with hardly a return or beta is absent.
 
     Args:
       assets: (R, N) excess returns, NaN = not observed. market: (R,) excess returns.
-      rolling: (R, N) betas known at each decision.
+      rolling: (R, N) betas known at each decision, NaN where none is estimated.
       names: (N,).
     """
     rows = {}
     for i, name in enumerate(names):
         there = ~(np.isnan(assets[:, i]) | np.isnan(market))
+        known = ~np.isnan(rolling[:, i])
+        if there.sum() < 3 or known.sum() < 2:
+            continue
         fit = stats.linregress(market[there], assets[there, i])
-        beta = rolling[:, i]
+        beta = rolling[known, i]
         rows[name] = {
             "beta": fit.slope,
             "beta_se": fit.stderr,

@@ -81,7 +81,8 @@ def mean_variance(
       they were found. Weights of refused problems are NaN; those of problems that did
       not converge are feasible up to ``kkt_residual``. Where risk is hardly seen beside
       the rounding of means (risk_aversion times variance below 1e-9 of the means) the
-      gap can be a million times that rounding.
+      gap can be a million times that rounding; without any, and with caps, what is left
+      is a linear program, some of which end as not optimal.
     """
     chex.assert_rank(problem.mean, 1)
     if tolerance is None:

@@ -85,12 +85,16 @@ def market_loadings(
     )
 
 
-def least_count(factors: int, window: int, min_count: int | None) -> int:
+def least_count(
+    factors: int, window: int, min_count: int | None, halflife: float | None = None
+) -> int:
     """Fewest returns of a regression.
 
     Raises:
-      ConfigError: it is out of range.
+      ConfigError: it, or the halflife, is out of range.
     """
+    if halflife is not None and not halflife > 0:
+        raise ConfigError(f"model.halflife={halflife}: must be positive, or null.")
     least = max(window // 2, factors + 2) if min_count is None else min_count
     if not factors + 2 <= least <= window:
         raise ConfigError(
@@ -206,7 +210,7 @@ def lstm_capm(
     Raises:
       ConfigError: a setting is out of range; in ``check``, the panel has fewer factors.
     """
-    least_count(observed, window, min_count)
+    least_count(observed, window, min_count, halflife)
     model = series_model(
         observed,
         kind=kind,

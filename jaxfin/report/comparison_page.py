@@ -90,15 +90,21 @@ def console_comparison(compared: Compared) -> Group:
 
 
 def verdict(compared: Compared) -> str:
-    """How many of the tests of the first model are won, in words."""
-    tests = compared.found.tests
-    won = int((tests["dm_p_one_sided"] < 0.05).sum())
-    lost = int((tests["dm_p_one_sided"] > 0.95).sum())
+    """Which models the first is told apart from over all assets, in words."""
+    tests = compared.found.panel["dm_p_one_sided"]
+    names = {
+        "more accurate than": list(tests.index[tests < 0.05]),
+        "less accurate than": list(tests.index[tests > 0.95]),
+    }
     first = next(iter(compared.labels.values()))
-    return (
-        f"{first} is more accurate at 5% in {won} of {len(tests)} Diebold-Mariano "
-        f"tests, less accurate in {lost}; by chance about {0.05 * len(tests):.0f} each."
-    )
+    told = [
+        f"{how} {', '.join(compared.labels[str(name)] for name in those)}"
+        for how, those in names.items()
+        if those
+    ]
+    rest = len(tests) - sum(map(len, names.values()))
+    told += [f"not told apart from {rest} other models"] if rest else []
+    return f"Over all assets, at 5%, {first} is " + "; ".join(told) + "."
 
 
 def _view(table: PaperTable, columns: list[str]) -> Table:

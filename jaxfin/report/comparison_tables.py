@@ -36,6 +36,7 @@ _SCORES: dict[str, tuple[str, float]] = {
     "up_rate": ("always up (%)", 100),
     "pt_statistic": ("PT", 1),
     "pt_p": ("PT p", 1),
+    "profit_p": ("AG p", 1),
 }
 _CEILING: dict[str, tuple[str, float]] = {
     "r2_excess": ("R2 of excess returns (%)", 100),
@@ -47,6 +48,7 @@ _DECIMALS = {
     "RMSE (%)": 4,
     "MAE (%)": 4,
     "PT p": 3,
+    "AG p": 3,
     "direction (%)": 1,
     "always up (%)": 1,
     "periods": 0,
@@ -55,8 +57,8 @@ _R2_NOTE = (
     "R2 against a forecast of zero, against the mean known at each decision, and "
     "against the mean of the judged sample, the papers' number, which knows the "
     "future. Always up: what a forecast that is never negative scores. PT: "
-    "Pesaran-Timmermann, one-sided. A forecast of exactly zero has no direction and "
-    "counts as wrong."
+    "Pesaran-Timmermann, AG: Anatolyev-Gerko, both one-sided. A forecast of exactly "
+    "zero has no direction and counts as wrong."
 )
 
 
@@ -68,6 +70,7 @@ def comparison_tables(compared: Compared) -> dict[str, PaperTable]:
         "table3_assets": _assets(compared),
         "table3_mean_over_assets": mean_over_assets(compared),
         "table4_tests": _tests(compared),
+        "table4_all_assets": _panel(compared),
         "table5_by_year": _by_year(compared),
         "table6_betas": _betas(compared),
         "table7_reductions": _reductions(compared),
@@ -160,11 +163,30 @@ def _tests(compared: Compared) -> PaperTable:
         f"{first} against each other model: negative DM = {first} is better. "
         "Diebold-Mariano with the correction of Harvey, Leybourne and Newbold; p "
         "one-sided. Clark-West where the other forecast is a constant that the "
-        "network nests, for which DM is not normal: p small = the network's terms "
-        f"forecast. Over all {len(values)} tests together 5% needs {beyond:.2f}."
+        "model nests (a mean or zero, same regressions), for which DM is not normal: p "
+        f"small = the model's terms forecast. Over all {len(values)} tests together 5% "
+        f"needs {beyond:.2f}; the tests are far from independent."
     )
     decimals = {c: 3 if " p" in c else 2 for c in values.columns}
     title = f"Table 4. Is {first} more accurate?"
+    return _table(title, _named(values, compared, "versus"), note, compared, decimals)
+
+
+def _panel(compared: Compared) -> PaperTable:
+    columns = {
+        "dm_statistic": ("DM", 1.0),
+        "dm_p_one_sided": ("DM p", 1.0),
+        "periods": ("periods", 1.0),
+    }
+    values = _scaled(compared.found.panel, columns)
+    first = next(iter(compared.labels.values()))
+    note = (
+        f"{first} against each other model over all assets: Diebold-Mariano test of "
+        "the mean squared error of a period, Newey-West. Assets share the market's "
+        "shocks, so that their own tests are nearly one test repeated: read this one."
+    )
+    decimals = {"DM": 2, "DM p": 3, "periods": 0}
+    title = "Table 4, all assets together"
     return _table(title, _named(values, compared, "versus"), note, compared, decimals)
 
 
@@ -188,7 +210,7 @@ def _betas(compared: Compared) -> PaperTable:
     )
     note = (
         "beta: one regression over the judged periods, a description; rolling: the "
-        "betas that forecasts used, each known at its decision."
+        "estimated betas that forecasts used, each known at its decision."
     )
     decimals = {c: 3 for c in values.columns}
     return _table("Table 6. Market betas", values, note, compared, decimals)

@@ -8,7 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from jaxfin.evaluate.ceiling import implied_accuracy, implied_r2, needed_correlation
+from jaxfin.evaluate.ceiling import (
+    constant_beta_ceiling,
+    implied_accuracy,
+    implied_r2,
+    needed_correlation,
+)
 from jaxfin.report.comparison_page import PAGE, verdict, write_page
 from jaxfin.report.comparison_tables import Compared, mean_over_assets
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
@@ -132,13 +137,15 @@ def _consistency(
     }
     for asset, models in published["assets"].items():
         own = models[model]
+        measured = float(first.found.correlation.get(asset, float("nan")))
         rows[asset] = {
             "R2 (%)": 100 * own["r2"],
             "DA (%)": 100 * own["direction"],
             "DA its R2 implies (%)": 100 * implied_accuracy(own["r2"]),
             "R2 its DA implies (%)": 100 * implied_r2(own["direction"]),
             "correlation needed": needed_correlation(own["r2"], market["r2"]),
-            "correlation measured": first.found.correlation.get(asset, float("nan")),
+            "correlation measured": measured,
+            "ceiling with it (%)": 100 * constant_beta_ceiling(market["r2"], measured),
         }
     values = pd.DataFrame.from_dict(rows, orient="index").rename_axis("series")
     note = (

@@ -27,7 +27,7 @@ def world():
         assets=assets,
         market=market,
         rate=np.full(R, 0.0001),
-        beta=np.broadcast_to(beta, (R, N)),
+        known_rate=np.full(R, 0.0001),
         prevailing=np.full((R, N), 0.0003),
         prevailing_market=np.full(R, 0.0002),
         names=NAMES,
@@ -37,7 +37,8 @@ def world():
 
 
 def hybrid(forecast, beta, **kind):
-    return Competitor(forecast[:, None] * beta, forecast, hybrid=True, **kind)
+    known = np.broadcast_to(beta, (R, N))
+    return Competitor(forecast[:, None] * beta, forecast, beta=known, **kind)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def found(world):
     late = np.where(np.arange(R) < 40, np.nan, 0.0002)  # no forecast at first
     rivals = {
         "skilled": hybrid(0.0005 + signal, beta),
-        "mean": hybrid(np.full(R, 0.0005), beta, constant=True),
+        "mean": hybrid(np.full(R, 0.0005), beta, nested=True),
         "late": Competitor(np.repeat(late[:, None], N, axis=1), None),
     }
     return rivals, compare(rivals, returns)
@@ -93,6 +94,25 @@ def test_the_first_is_tested_against_each_other(found, world):
     np.testing.assert_allclose(row["mse_reduction"], 1 - first.mean() / second.mean())
     assert row["dm_statistic"] < -3 and row["cw_p"] < 1e-3
     assert np.isnan(made.tests.loc[("a", "late"), "cw_statistic"])
+
+
+def test_all_assets_together_are_one_test(found, world):
+    rivals, made = found
+    returns, *_ = world
+    there = ~np.isnan(returns.assets) & (np.arange(R) >= 40)[:, None]
+    d = [
+        np.where(there, (returns.assets - rivals[name].assets) ** 2, 0)
+        for name in ("skilled", "mean")
+    ]
+    mean = (d[0] - d[1]).sum(axis=1)[40:] / there.sum(axis=1)[40:]
+    d, lags = mean - mean.mean(), 6  # floor(4 (R / 100)^(2/9))
+    variance = np.mean(d**2)
+    for j in range(1, lags + 1):
+        variance += 2 * (1 - j / (lags + 1)) * np.sum(d[j:] * d[:-j]) / len(d)
+    got = made.panel.loc["mean"]
+    want = mean.mean() / np.sqrt(variance / len(d))
+    np.testing.assert_allclose(got["dm_statistic"], want)
+    assert got["periods"] == R - 40
 
 
 def test_errors_by_year_and_intervals(found, world):
