@@ -58,7 +58,7 @@ def main(config: DictConfig) -> None:
                 )
             write_forecast_paper(
                 folder,
-                {name: each.compared for name, each in found.items()},
+                {n: each.compared for n, each in found.items() if each.compared},
                 published,
                 run_directory.provenance(),
                 title=f"Paper {choices['paper']} on {choices['data']}, "

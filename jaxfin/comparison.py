@@ -27,8 +27,11 @@ from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.models.capm import market_loadings
 from jaxfin.outcome import StudyResult, load_study
 from jaxfin.report import run_directory
-from jaxfin.report.comparison_page import console_comparison, write_comparison
+from jaxfin.report.comparison_page import PAGE, console_comparison, write_comparison
 from jaxfin.report.comparison_tables import Compared
+from jaxfin.report.strategy_comparison import PAGE as STRATEGIES
+from jaxfin.report.strategy_comparison import write_strategy_comparison
+from jaxfin.report.tables import conditions
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.study import run_study
 
@@ -43,7 +46,7 @@ class ComparedStudies(NamedTuple):
 
     study: StudyResult
     benchmarks: dict[str, StudyResult]  # by label
-    compared: Compared
+    compared: Compared | None  # None if only portfolios were compared
 
 
 def run_comparison(
@@ -72,10 +75,10 @@ def run_comparison(
         raise ConfigError("benchmarks=[]: name at least one model to compare with.")
     if dataset is None:
         dataset = load_dataset(config.data, config.data_options)
-    if not dataset.panel.factors.shape[1]:
+    if not (dataset.panel.factors.shape[1] or config.portfolio.mean_variance):
         raise ConfigError(
             "benchmarks: the data have no market to compare forecasts of; use "
-            "data=sp500 or data=prices."
+            "data=sp500 or data=prices, or portfolio.mean_variance=true."
         )
     _check(rivals, dataset)
     study = run_study(
@@ -105,24 +108,35 @@ def run_comparison(
             checkpoint_seconds=checkpoint_seconds,
         )
         console.print(f"  {found[label].provenance['seconds']}", style="dim")
+    title = f"{config.model} and its benchmarks on {dataset.name}"
+    own = study.provenance["notes"]
+    notes = [
+        *own,
+        *(
+            f"{label}: {note}"
+            for label, each in found.items()
+            for note in each.provenance["notes"]
+            if note not in own
+        ),
+    ]
+    if config.portfolio.mean_variance:
+        results = {config.model: study, **found}
+        told = conditions(study.metrics, data=dataset.name)
+        write_strategy_comparison(
+            folder,
+            {name.replace("-", " ", 1): r.metrics for name, r in results.items()},
+            study.provenance,
+            title=title,
+            conditions=told,
+            notes=notes,
+        )
+        console.print(f"strategies: {folder / STRATEGIES}", soft_wrap=True)
+        if study.factors is None:
+            return ComparedStudies(study, found, None)
     compared = compared_studies(config, dataset, study, found)
-    write_comparison(
-        folder,
-        compared,
-        study.provenance,
-        title=f"{config.model} and its benchmarks on {dataset.name}",
-        notes=[
-            *study.provenance["notes"],
-            *(
-                f"{label}: {note}"
-                for label, each in found.items()
-                for note in each.provenance["notes"]
-                if note not in study.provenance["notes"]
-            ),
-        ],
-    )
+    write_comparison(folder, compared, study.provenance, title=title, notes=notes)
     console.print(console_comparison(compared))
-    console.print(f"comparison: {folder / 'comparison.md'}", soft_wrap=True)
+    console.print(f"comparison: {folder / PAGE}", soft_wrap=True)
     return ComparedStudies(study, found, compared)
 
 
@@ -178,9 +192,9 @@ def _word(name: str, value: Any) -> str:
     """An option in a label: a word itself, a number with its name, on or off."""
     if isinstance(value, bool):
         return name if value else f"no_{name}"
-    if isinstance(value, list | tuple):
-        return name + "_".join(map(str, value))
     word = value if isinstance(value, str) else f"{name}{value}"
+    if isinstance(value, list | tuple):
+        word = name + "_".join(map(str, value))
     return "".join(c if c.isalnum() else "_" for c in word)
 
 

@@ -29,7 +29,7 @@ class WindowsConfig:
 
     Attributes:
       train, valid, test, expanding, embargo: in periods, see
-        `windows.rolling_windows`; of no account in a split by date.
+        `windows.rolling_windows`; but for the embargo of no account in a split by date.
       start: date of the first return trained on; None is the first there is. Lookbacks
         may reach behind it.
       end: date of the last return tested; None is the last there is, and the forecast

@@ -29,6 +29,7 @@ from jaxfin.report.figures import (
     r2_by_year,
 )
 from jaxfin.report.importance_figures import importance_figure
+from jaxfin.report.strategy_figures import strategies_figure
 from jaxfin.report.tables import conditions, read_tables, study_tables, write_tables
 
 
@@ -102,6 +103,11 @@ class Outcome(NamedTuple):
                 conditions=caption,
             ),
         }
+        if "strategies" in self.judgement.metrics:
+            rate = np.asarray(self.dataset.panel.risk_free, np.float64)
+            figures["strategies"] = strategies_figure(
+                portfolios, pd.Series(rate, labels.dates), conditions=caption
+            )
         if self.importance is not None:
             found = {model: self.importance}
             figures["importance"] = importance_figure(

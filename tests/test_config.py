@@ -16,6 +16,7 @@ from jaxfin.fit.config import FitConfig
 from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.options import checked, keyword_hints
 
+NAN = float("nan")
 EVERYTHING = StudyConfig(
     model="cae",
     K=3,
@@ -45,7 +46,15 @@ EVERYTHING = StudyConfig(
         chunk_epochs=3,
         memory_gb=1.5,
     ),
-    portfolio=PortfolioConfig(quantiles=4, cost=0.001),
+    portfolio=PortfolioConfig(
+        quantiles=4,
+        cost=0.001,
+        mean_variance=True,
+        risk_aversion=5.0,
+        covariance="ledoit_wolf",
+        covariance_window=24,
+        upper=0.1,
+    ),
     assets=AssetsConfig("odd", "even"),
     importance=True,
     benchmarks=({"name": "capm", "market": "mean"}, {"name": "lstm_stock"}),
@@ -133,6 +142,13 @@ def test_lists_become_tuples_and_a_number_a_grid_of_one():
         ({"portfolio": {"quantiles": 1}}, r"portfolio\.quantiles=1"),
         ({"portfolio": {"cost": 1.5}}, r"portfolio\.cost=1\.5"),
         ({"portfolio": {"cost": -0.1}}, r"portfolio\.cost=-0\.1"),
+        ({"portfolio": {"risk_aversion": -1}}, r"portfolio\.risk_aversion=-1: .* 0 on"),
+        ({"portfolio": {"risk_aversion": NAN}}, r"portfolio\.risk_aversion=nan"),
+        ({"portfolio": {"covariance": "lw"}}, r"portfolio\.covariance=lw"),
+        ({"portfolio": {"covariance_window": 1}}, r"portfolio\.covariance_window=1"),
+        ({"portfolio": {"upper": 0}}, r"portfolio\.upper=0: a share"),
+        ({"portfolio": {"upper": 1.5}}, r"portfolio\.upper=1\.5"),
+        ({"portfolio": {"mean_variance": 1}}, r"portfolio\.mean_variance=1: expected"),
     ],
 )
 def test_a_wrong_setting_is_an_error_that_names_it(content, message):

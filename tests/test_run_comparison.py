@@ -14,6 +14,7 @@ from jaxfin.data.panel import Dataset, PanelLabels
 from jaxfin.errors import ConfigError, ResumeError
 from jaxfin.fit.config import FitConfig
 from jaxfin.models.capm import market_loadings
+from jaxfin.portfolio.config import PortfolioConfig
 from jaxfin.report.paper_forecasts import write_forecast_paper
 
 CONFIG = StudyConfig(
@@ -177,3 +178,39 @@ def test_published_numbers_stand_beside_ours(made, tmp_path):
         implied["correlation measured"], found.compared.found.correlation["a3"]
     )
     assert "Published" in (tmp_path / "report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def strategies(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "strategies"
+    config = StudyConfig(
+        model="lstm_mv",
+        model_options={"units": [3], "lookback": 3},
+        windows=WindowsConfig(20, 6, 10),
+        fit=FitConfig(seeds=1, l1=(0.0,), max_epochs=2, batch_periods=8),
+        portfolio=PortfolioConfig(mean_variance=True, covariance_window=6),
+        benchmarks=({"name": "svr", "gamma": [0.1], "C": [0.1]},),
+    )
+    return folder, run_comparison(config, dataset, directory=folder, quiet=True)
+
+
+def test_portfolios_of_several_models_stand_side_by_side(strategies):
+    folder, found = strategies
+    assert found.compared is None  # nothing forecasts the market
+    page = (folder / "strategies.md").read_text()
+    assert "Table 6. Holdings" in page and "figure6_strategies" in page
+    table = pd.read_csv(folder / "tables" / "table5_performance.csv", index_col=0)
+    (svr,) = found.benchmarks.values()
+    for name, result in {"lstm_mv": found.study, "svr gamma0_1-C0_1": svr}.items():
+        own = result.metrics["strategies"]["forecast"]
+        assert table.loc[name, "Sharpe gross"] == pytest.approx(own["sharpe"])
+    years = pd.read_csv(folder / "tables" / "table5_years.csv", index_col=0) / 100
+    np.testing.assert_allclose(
+        100 * ((1 + years).prod() - 1), table["cumulative net (%)"], rtol=1e-6
+    )
+    errors = pd.read_csv(folder / "tables" / "table4_errors.csv", index_col=0)
+    frame = found.study.forecasts.dropna(subset="realised")
+    squared = (frame["realised"] - frame["forecast"]) ** 2
+    rmse = squared.groupby(frame["date"]).mean() ** 0.5
+    assert errors.loc["lstm_mv", "RMSE mean"] == pytest.approx(rmse.mean(), rel=1e-5)
+    assert errors.loc["lstm_mv", "RMSE sd"] == pytest.approx(rmse.std(), rel=1e-5)

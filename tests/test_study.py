@@ -357,6 +357,39 @@ def test_importance_is_measured_on_demand(tmp_path, result, dataset):
     assert asked.metrics["r2"] == result.metrics["r2"]
 
 
+def test_strategies_are_made_on_demand(tmp_path, result, dataset):
+    settings = {"mean_variance": True, "covariance_window": 6, "upper": 0.5}
+    config = changed(portfolio=settings)
+    asked = run_study(config, dataset, directory=tmp_path, quiet=True)
+    assert "strategies" not in result.metrics and "strategies" not in result.tables
+    loaded = load_study(tmp_path)
+    same_numbers(asked.metrics, loaded.metrics)
+    names = {"strategies", "strategy_years", "holdings", "forecast_errors"}
+    assert asked.tables.keys() - result.tables.keys() == names
+    for name in names:
+        pd.testing.assert_frame_equal(
+            loaded.tables[name], asked.tables[name], check_dtype=False
+        )
+    assert (tmp_path / "figures" / "strategies.png").exists()
+    # The sorted portfolios are what they are without strategies.
+    frame = loaded.portfolios
+    sorted_ones = frame[frame["portfolio"].isin(set(result.portfolios["portfolio"]))]
+    pd.testing.assert_frame_equal(
+        sorted_ones.reset_index(drop=True), result.portfolios, check_dtype=False
+    )
+    own = frame[frame["weighting"] == "mean_variance"].pivot(
+        index="date", columns="portfolio", values="net"
+    )
+    assert set(own) == {"forecast", "historical_mean", "minimum_variance"}
+    rate = pd.Series(np.asarray(dataset.panel.risk_free, float), dataset.labels.dates)
+    wealth = (1 + own.dropna().add(rate, axis=0).dropna()).prod()
+    for name, value in wealth.items():
+        reported = asked.metrics["strategies"][name]
+        assert reported["wealth_net"] == pytest.approx(value)
+        assert 2 <= reported["holdings"]["min"] <= reported["holdings"]["max"]
+    assert asked.metrics["r2"] == result.metrics["r2"]
+
+
 def with_factors(count, **content):
     return dataclasses.replace(changed(**content), K=count)
 

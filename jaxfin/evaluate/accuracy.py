@@ -1,4 +1,4 @@
-"""How well forecasts order the cross-section."""
+"""How well forecasts order the cross-section, and how far they are off in it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,73 @@ def rank_ic(forecast: ArrayLike, realised: ArrayLike, mask: ArrayLike) -> np.nda
     covariance = np.sum(sides[0] * sides[1], axis=1)
     scale = np.sqrt(np.sum(sides[0] ** 2, axis=1) * np.sum(sides[1] ** 2, axis=1))
     return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1), np.nan)
+
+
+class PeriodErrors(NamedTuple):
+    """One kind of error over time; NaN = not available."""
+
+    mean: float  # over periods
+    sd: float  # over periods, ddof=1
+    skewness: float  # over periods, mean(((e - mean) / s)^3), s with ddof=0
+    median: float  # over periods
+
+
+def forecast_errors(
+    forecast: ArrayLike, realised: ArrayLike, mask: ArrayLike
+) -> dict[str, PeriodErrors]:
+    """Errors of each period's cross-section, described over periods.
+
+    rmse_t        = sqrt(mean_i (r_{i,t} - f_{i,t})^2)
+    scaled_rmse_t = rmse_t / sqrt(mean_i r_{i,t}^2), below 1 if better than zero
+    mdape_t       = median_i |(r_{i,t} - f_{i,t}) / r_{i,t}|, of returns that are not 0
+    mape_t        = mean_i of the same
+
+    i over the mask of row t. A return near zero makes mape_t as large as one likes, and
+    with it every mean over periods: of mape only the median is given, the rest is NaN.
+
+    Args:
+      forecast: (R, N) made at t.
+      realised: (R, N) excess returns over (t, t+1], same unit.
+      mask: (R, N) bool, universe & observed; entries outside are never read. A NaN
+        forecast inside it is no forecast, and is left out.
+
+    Returns:
+      Over the periods that have the number; NaN without any, sd and skewness also with
+      one, skewness also if all are equal.
+
+    Source: Table 4 of paper 002, which prints rmse and mape.
+    """
+    forecast, realised = np.asarray(forecast, float), np.asarray(realised, float)
+    mask = np.asarray(mask, bool) & ~np.isnan(forecast)
+    found: dict[str, list[float]] = {
+        name: [] for name in ("rmse", "scaled_rmse", "mdape", "mape")
+    }
+    for f, r, live in zip(forecast, realised, mask, strict=True):
+        if not live.any():
+            continue
+        error, returns = np.abs(r[live] - f[live]), np.abs(r[live])
+        rmse, zero = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(returns**2))
+        found["rmse"].append(rmse)
+        if zero > 0:
+            share = error[returns > 0] / returns[returns > 0]
+            found["scaled_rmse"].append(rmse / zero)
+            found["mdape"].append(np.median(share))
+            found["mape"].append(np.mean(share))
+    made = {name: _over_periods(np.array(values)) for name, values in found.items()}
+    nan = float("nan")
+    return made | {"mape": PeriodErrors(nan, nan, nan, made["mape"].median)}
+
+
+def _over_periods(values: np.ndarray) -> PeriodErrors:
+    if not len(values):
+        return PeriodErrors(*[float("nan")] * 4)
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    centred = values - np.mean(values)
+    varies = len(values) > 1 and np.ptp(values) > 0
+    cubed = np.mean(centred**3) / np.std(values) ** 3 if varies else float("nan")
+    return PeriodErrors(
+        float(np.mean(values)), sd, float(cubed), float(np.median(values))
+    )
 
 
 def _centred_ranks(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

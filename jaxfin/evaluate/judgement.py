@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,8 @@ import pandas as pd
 
 from jaxfin.data.oracle import oracle_r2
 from jaxfin.data.panel import Dataset, Panel, PanelLabels, simple_returns
-from jaxfin.errors import ConfigError
-from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
+from jaxfin.evaluate.accuracy import forecast_errors, rank_ic, rank_ic_summary
 from jaxfin.evaluate.intervals import Bootstrap, r2_interval
-from jaxfin.evaluate.performance import performance
 from jaxfin.evaluate.r2 import (
     assert_within_bound,
     managed_fit,
@@ -26,8 +23,16 @@ from jaxfin.evaluate.r2 import (
     squared_error,
     squared_return,
 )
-from jaxfin.evaluate.sharpe_tests import sharpe_standard_error
+from jaxfin.evaluate.strategies import (
+    NO_SIZES,
+    WEIGHTING,
+    mean_variance_strategies,
+    performance_row,
+    strategy_metrics,
+)
+from jaxfin.evaluate.strategies import UNITS as STRATEGY_UNITS
 from jaxfin.forecasts import Forecasts
+from jaxfin.portfolio.config import PortfolioConfig as PortfolioConfig
 from jaxfin.portfolio.holding import LegSeries, leg_series, long_short
 from jaxfin.portfolio.sorts import leg_weights, quantile, quantile_count
 
@@ -74,30 +79,6 @@ UNITS = {
 BOOTSTRAP = Bootstrap(seed=0, draws=999)
 
 
-@dataclasses.dataclass(frozen=True)
-class PortfolioConfig:
-    """How forecasts are sorted and what trading costs.
-
-    Attributes:
-      quantiles: buckets; None = 10, or 5 where a decile of the first test decision's
-        universe would hold fewer than 5 assets.
-      cost: per unit traded, decimal (0.003 = 30 basis points).
-    """
-
-    quantiles: int | None = None
-    cost: float = 0.003
-
-    def __post_init__(self) -> None:
-        """Reject values no sort can use."""
-        if self.quantiles is not None and self.quantiles < 2:
-            raise ConfigError(f"portfolio.quantiles={self.quantiles}: at least 2.")
-        if not 0 <= self.cost < 1:
-            raise ConfigError(
-                f"portfolio.cost={self.cost}: a rate per unit traded between 0 and 1; "
-                "0.003 is 30 bp."
-            )
-
-
 class Judgement(NamedTuple):
     """Numbers of one study; frames are indexed as their fields say."""
 
@@ -120,8 +101,12 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
     case the portfolio holds nothing, and the cost of closing it is not charged; in the
     second its weights' turnover is shown.
 
+    With ``config.mean_variance`` also the strategies of `strategies`, scored in the
+    same rows, and errors by period.
+
     Raises:
       BoundError: a member's total R2 exceeds least squares on its own betas.
+      ConfigError, SolverError: see `mean_variance.mean_variance_weights`.
     """
     panel, labels = dataset.panel, dataset.labels
     rows = forecasts.rows
@@ -169,15 +154,30 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
     series = _portfolios(simple, rows, buckets, count, config.cost)
     one_sided = ~((buckets == 1).any(axis=1) & (buckets == count).any(axis=1))
     metrics["portfolios"] = {
-        weighting: "n/a: the panel has no market values"
+        weighting: NO_SIZES
         if legs is None
         else {
-            name: performance(leg, labels.periods_per_year, scored)._asdict()
-            | _sharpe_errors(leg, labels.periods_per_year, scored)
+            name: performance_row(leg, labels.periods_per_year, scored)
             for name, leg in legs.items()
         }
         for weighting, legs in series.items()
     }
+    units, every = UNITS, _named(series)
+    if config.mean_variance:
+        strategies = mean_variance_strategies(dataset, forecasts, config)
+        metrics |= strategy_metrics(
+            strategies, dataset, forecasts, scored, years, config
+        )
+        errors_by_kind = forecast_errors(forecasts.forecast, returns, mask)
+        metrics["forecast_errors"] = {
+            kind: described._asdict() for kind, described in errors_by_kind.items()
+        }
+        units = UNITS | STRATEGY_UNITS
+        every |= {
+            (WEIGHTING[name], name): made.series
+            for name, made in strategies.items()
+            if made is not None
+        }
     if dataset.truth is not None:
         metrics["oracle"] = oracle_r2(dataset.truth, panel, rows[scored])
     metrics["sample"] = {
@@ -193,7 +193,7 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         if labels.risk_free_known
         else "unknown, taken as zero",
     }
-    metrics["units"] = UNITS
+    metrics["units"] = units
     by_year = pd.DataFrame(
         {
             "_".join(key): r2_by_label(sse[scored], sst[scored], years[scored])
@@ -206,23 +206,8 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         for name, values in zip(("sse", "sst"), pair, strict=True):
             errors["_".join((*key, name))] = values[scored]
     return Judgement(
-        metrics, by_year, _series_frame(labels, rows, series, scored), errors, buckets
+        metrics, by_year, _series_frame(labels, rows, every, scored), errors, buckets
     )
-
-
-def _sharpe_errors(
-    series: LegSeries, periods_per_year: int, scored: np.ndarray
-) -> dict[str, float]:
-    """Standard errors of the annual Sharpe ratios, gross and net."""
-    return {
-        name: sharpe_standard_error(
-            np.asarray(values, float)[scored], periods_per_year
-        ).hac
-        for name, values in {
-            "sharpe_se": series.gross,
-            "sharpe_net_se": series.net,
-        }.items()
-    }
 
 
 def _benchmark(
@@ -399,20 +384,30 @@ def _portfolios(
     return result
 
 
+def _named(
+    series: dict[str, dict[str, LegSeries] | None],
+) -> dict[tuple[str, str], LegSeries]:
+    """By weighting and portfolio, without those that are not available."""
+    return {
+        (weighting, name): leg
+        for weighting, legs in series.items()
+        for name, leg in (legs or {}).items()
+    }
+
+
 def _series_frame(
     labels: PanelLabels,
     rows: np.ndarray,
-    series: dict[str, dict[str, LegSeries] | None],
+    series: dict[tuple[str, str], LegSeries],
     scored: np.ndarray,
 ) -> pd.DataFrame:
     """Long frame of portfolio series; returns are NaN where not scored."""
     frames = []
-    for weighting, legs in series.items():
-        for name, leg in (legs or {}).items():
-            frame = pd.DataFrame({k: np.asarray(v) for k, v in leg._asdict().items()})
-            frame.loc[~scored, ["gross", "net", "unpriced"]] = np.nan
-            frame.insert(0, "portfolio", name)
-            frame.insert(0, "weighting", weighting)
-            frame.insert(0, "date", labels.dates[rows])
-            frames.append(frame)
+    for (weighting, name), leg in series.items():
+        frame = pd.DataFrame({k: np.asarray(v) for k, v in leg._asdict().items()})
+        frame.loc[~scored, ["gross", "net", "unpriced"]] = np.nan
+        frame.insert(0, "portfolio", name)
+        frame.insert(0, "weighting", weighting)
+        frame.insert(0, "date", labels.dates[rows])
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)

@@ -17,9 +17,11 @@ from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
 from jaxfin.methods.market_forest import rf_capm
 from jaxfin.methods.nnar import nnar_capm
+from jaxfin.methods.svr import svr
 from jaxfin.models.autoencoder import cae
 from jaxfin.models.capm import lstm_capm, lstm_stock
 from jaxfin.models.direct import direct_network
+from jaxfin.models.own_sequence import own_sequence
 from jaxfin.models.sequence import sequence
 from jaxfin.options import checked, keyword_hints
 
@@ -77,6 +79,15 @@ CATALOG: Mapping[str, Entry] = {
     ),
     "seqlat": Entry(
         partial(sequence, "lstm"), 6, "LSTM factor network with attention (001)"
+    ),
+    "svr": Entry(svr, None, "support vector regression of scikit-learn (002)"),
+    "lstm_mv": Entry(
+        partial(own_sequence, "lstm"), None, "LSTM on a stock's own last months (002)"
+    ),
+    "transformer_mv": Entry(
+        partial(own_sequence, "transformer"),
+        None,
+        "Transformer on a stock's own last months (002)",
     ),
 }
 

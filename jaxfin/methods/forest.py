@@ -9,6 +9,7 @@ import numpy as np
 from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, HostFit
+from jaxfin.methods.host_cells import drawn, features, live_cells
 from jaxfin.windows import Windows
 
 
@@ -65,12 +66,6 @@ def forest(
             "training rows (model.max_rows) and refitted every windows.test periods"
         ]
 
-    def features(panel: Panel, row: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        chosen = np.asarray(panel.characteristics)[row, slot]
-        if not macro:
-            return chosen
-        return np.concatenate([chosen, np.asarray(panel.macro)[row]], axis=1)
-
     def fit(
         rng: np.random.Generator,
         panel: Panel,
@@ -80,22 +75,12 @@ def forest(
         from sklearn.ensemble import RandomForestRegressor
 
         returns = np.asarray(panel.excess_returns)
-        mask = np.asarray(panel.universe) & np.asarray(panel.observed)
-
-        def cells(which: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, ...]:
-            row, slot = np.nonzero(which[start:stop])
-            # By asset, so that what is drawn does not depend on who sits where.
-            order = np.lexsort((np.asarray(panel.asset)[row + start, slot], row))
-            return row[order] + start, slot[order]
-
-        row, slot = cells(mask, int(window.train_start), int(window.train_stop))
-        valid = cells(mask, int(window.valid_start), int(window.valid_stop))
+        row, slot = live_cells(panel, int(window.train_start), int(window.train_stop))
+        valid = live_cells(panel, int(window.valid_start), int(window.valid_stop))
         if not row.size or not valid[0].size:
             return HostFit(np.nan, lambda panel, rows: np.full(returns[rows].shape, 0))
         scale = np.mean(returns[row, slot].astype(np.float64) ** 2)
-        if row.size > max_rows:
-            kept = np.sort(rng.choice(row.size, max_rows, replace=False))
-            row, slot = row[kept], slot[kept]
+        row, slot = drawn(rng, (row, slot), max_rows)
         model = RandomForestRegressor(
             trees,
             max_depth=int(hyper["max_depth"]),
@@ -104,17 +89,19 @@ def forest(
             random_state=int(rng.integers(2**31)),
             n_jobs=-1,
         )
-        model.fit(features(panel, row, slot), returns[row, slot])
+        model.fit(features(panel, row, slot, macro=macro), returns[row, slot])
         # Threads add trees up in the order they end: not the same bits every time.
         model.set_params(n_jobs=1)
-        error = returns[valid] - model.predict(features(panel, *valid))
+        made = model.predict(features(panel, *valid, macro=macro))
+        error = returns[valid] - made
 
         def predict(panel: Panel, rows: np.ndarray) -> np.ndarray:
             # Beyond the universe: a half of it may be trained on, the other tested.
             live = np.asarray(panel.asset)[rows] >= 0
             made = np.zeros(live.shape)
             place, slot = np.nonzero(live)
-            made[place, slot] = model.predict(features(panel, rows[place], slot))
+            own = features(panel, rows[place], slot, macro=macro)
+            made[place, slot] = model.predict(own)
             return made
 
         return HostFit(float(np.mean(error**2) / scale), predict)

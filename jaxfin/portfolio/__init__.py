@@ -1,1 +1,1 @@
-"""Forecasts into portfolios: sorts, drift, turnover, costs."""
+"""Forecasts into portfolios: sorts, mean-variance, drift, turnover, costs."""

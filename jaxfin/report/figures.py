@@ -136,7 +136,7 @@ def cumulative_legs(
             if kind not in leg or not leg[kind].notna().any():
                 continue
             (handles[f"{name}, {kind}"],) = axis.plot(
-                _booking_dates(leg["date"]),
+                booking_dates(leg["date"]),
                 np.append(0.0, _cumulative_log(leg[kind].to_numpy(float))),
                 color=colour,
                 ls=_DASHES[kind],
@@ -230,7 +230,7 @@ def partial_years(portfolios: pd.DataFrame, periods_per_year: int) -> list[int]:
     frame = portfolios[
         (portfolios["weighting"] == "equal") & (portfolios["portfolio"] == "long_short")
     ]
-    years = pd.DatetimeIndex(_booking_dates(frame["date"])[1:]).year
+    years = pd.DatetimeIndex(booking_dates(frame["date"])[1:]).year
     scored = years[frame["gross"].notna().to_numpy()].value_counts()
     return sorted(scored.index[scored < 0.95 * periods_per_year].tolist())
 
@@ -277,7 +277,7 @@ def _cumulative_log(returns: np.ndarray) -> np.ndarray:
     return np.where(scored, np.cumsum(steps), np.nan)
 
 
-def _booking_dates(dates: pd.Series) -> np.ndarray:
+def booking_dates(dates: pd.Series) -> np.ndarray:
     """The first decision, then when each return is realised: the next decision."""
     known = dates.to_numpy("datetime64[D]")
     if not len(known):

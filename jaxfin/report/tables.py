@@ -18,29 +18,26 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jaxfin.report.columns import DECIMALS, PERFORMANCE, number, row
 from jaxfin.report.latex import latex
+from jaxfin.report.strategy_tables import (
+    strategy_note,
+    strategy_table,
+    strategy_tables,
+)
 
 Metrics = Mapping[str, Any]
 
-# Field of `evaluate.performance.Performance` -> column, unit, decimals.
-_PORTFOLIO_COLUMNS = {
-    "mean": ("mean % p.a.", 100, 1),
-    "volatility": ("volatility % p.a.", 100, 1),
-    "sharpe": ("Sharpe gross", 1, 2),
-    "sharpe_net": ("Sharpe net", 1, 2),
-    "turnover": ("turnover", 1, 2),
-    "max_drawdown": ("max drawdown %", 100, 1),
-    "mean_net": ("mean net % p.a.", 100, 1),
-    "skewness": ("skewness", 1, 2),
-    "hit_share": ("hit share %", 100, 1),
-    "unpriced_share": ("unpriced %", 100, 2),
-    "periods": ("periods", 1, 0),
-    "sharpe_se": ("Sharpe gross se", 1, 2),
-    "sharpe_net_se": ("Sharpe net se", 1, 2),
-}
-_DECIMALS = {column: digits for column, _, digits in _PORTFOLIO_COLUMNS.values()}
 _PORTFOLIOS = ("long_short", "long_only", "short_leg")
 _CONSOLE_PORTFOLIO_COLUMNS = 5
+_CONSOLE_STRATEGY_COLUMNS = (
+    "raw net % p.a.",
+    "Sharpe gross",
+    "Sharpe gross se",
+    "Sharpe net",
+    "Sharpe net se",
+    "turnover",
+)
 
 NOT_A_FORECAST = (
     "Total R2 is a contemporaneous fit, not a forecast. The bound is that of single "
@@ -52,6 +49,8 @@ def study_tables(
     metrics: Metrics, by_year: pd.DataFrame, importance: pd.DataFrame | None = None
 ) -> dict[str, pd.DataFrame]:
     """Every table of a study by file name: r2, portfolios, r2_by_year, importance.
+
+    With mean-variance strategies also those of `strategy_tables`.
 
     Args:
       metrics: of `evaluate.judgement.judge`.
@@ -65,7 +64,7 @@ def study_tables(
     }
     if importance is not None:
         tables["importance"] = importance_table(importance)
-    return tables
+    return tables | strategy_tables(metrics)
 
 
 def importance_table(importance: pd.DataFrame) -> pd.DataFrame:
@@ -92,15 +91,15 @@ def r2_table(metrics: Metrics) -> pd.DataFrame:
         for side in ("r", "x"):
             seeds = _at(metrics, "r2_seeds", kind, side) or {}
             rows[f"{kind} {side}"] = {
-                "ensemble": _number(_at(metrics, "r2", kind, side), 100),
-                "ensemble se": _number(_at(metrics, "r2_se", kind, side), 100),
-                "seed mean": _number(seeds.get("mean"), 100),
-                "seed sd": _number(seeds.get("sd"), 100),
-                "bound": _number(_at(metrics, "r2_bound", kind, side), 100),
+                "ensemble": number(_at(metrics, "r2", kind, side), 100),
+                "ensemble se": number(_at(metrics, "r2_se", kind, side), 100),
+                "seed mean": number(seeds.get("mean"), 100),
+                "seed sd": number(seeds.get("sd"), 100),
+                "bound": number(_at(metrics, "r2_bound", kind, side), 100),
             }
     for key, value in metrics.get("oracle", {}).items():
         _, kind, *rest = key.split("_")
-        rows[f"{kind} r"][" ".join(["oracle", *rest])] = _number(value, 100)
+        rows[f"{kind} r"][" ".join(["oracle", *rest])] = number(value, 100)
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
     table.index.name = "R2 (%)"
     return table
@@ -117,10 +116,7 @@ def portfolio_table(metrics: Metrics) -> pd.DataFrame:
     for weighting, legs in metrics["portfolios"].items():
         for portfolio in _PORTFOLIOS:
             leg = {} if isinstance(legs, str) else legs[portfolio]
-            rows[weighting, portfolio] = {
-                column: _number(leg.get(field), unit)
-                for field, (column, unit, _) in _PORTFOLIO_COLUMNS.items()
-            }
+            rows[weighting, portfolio] = row(leg, PERFORMANCE)
     table = pd.DataFrame(list(rows.values()), dtype=float)
     table.index = pd.MultiIndex.from_tuples(rows, names=["weighting", "portfolio"])
     return table
@@ -181,7 +177,7 @@ def write_tables(
 
 def read_tables(directory: Path) -> dict[str, pd.DataFrame]:
     """What `write_tables` wrote, indexed as it was; "n/a" is NaN."""
-    levels = {"portfolios": [0, 1]}
+    levels = {"portfolios": [0, 1], "strategy_years": [0, 1]}
     return {
         path.stem: pd.read_csv(path, index_col=levels.get(path.stem, [0]))
         for path in sorted(directory.glob("*.csv"))
@@ -219,7 +215,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def console_tables(metrics: Metrics, *, data: str) -> Group:
-    """The two tables a study ends with, for `rich.print`, and their conditions."""
+    """The tables a study ends with, for `rich.print`, and their conditions."""
     sample, ic = metrics["sample"], metrics["rank_ic"]
     portfolios = portfolio_table(metrics)
     portfolios = portfolios.drop(
@@ -252,7 +248,23 @@ def console_tables(metrics: Metrics, *, data: str) -> Group:
         Text(" ".join(r2_note), style="dim"),
         _console_portfolios(portfolios, metrics["portfolios"]),
         Text(" ".join(portfolio_note), style="dim"),
+        *_console_strategies(metrics),
     )
+
+
+def _console_strategies(metrics: Metrics) -> list[Table | Text]:
+    """Strategies that are available, how they were made; nothing without any."""
+    if "strategies" not in metrics:
+        return []
+    table = strategy_table(metrics)[[*_CONSOLE_STRATEGY_COLUMNS]].dropna(how="all")
+    headers, rows = _with_errors(table)
+    headers.append("assets held")
+    view = _console_table("Mean-variance strategies", ["", *headers])
+    for name, cells in zip(table.index, rows, strict=True):
+        held = metrics["strategies"][name]["holdings"]["median"]
+        held = _cell(number(held, 1), 0)
+        view.add_row(str(name).replace("_", " "), *cells, held)
+    return [view, Text(strategy_note(metrics), style="dim")]
 
 
 def _console_r2(table: pd.DataFrame) -> list[Table]:
@@ -315,7 +327,7 @@ def _console_table(title: str, headers: list[str]) -> Table:
 
 def _formatted(table: pd.DataFrame) -> list[list[str]]:
     """Text of the cells of each row."""
-    digits = [_DECIMALS.get(column, 2) for column in table.columns]
+    digits = [DECIMALS.get(column, 2) for column in table.columns]
     return [
         [_cell(value, d) for value, d in zip(row, digits, strict=True)]
         for row in table.itertuples(index=False, name=None)
@@ -330,10 +342,6 @@ def _cell(value: float | str, digits: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _number(value: float | None, unit: float) -> float:
-    return float("nan") if value is None else unit * float(value)
 
 
 def _at(metrics: Metrics, *keys: str) -> Any:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from jaxfin.evaluate.accuracy import rank_ic, rank_ic_summary
+from jaxfin.evaluate.accuracy import forecast_errors, rank_ic, rank_ic_summary
 
 
 def example(seed=0, periods=30, assets=25):
@@ -75,3 +75,40 @@ def test_summary_without_variation():
     single = rank_ic_summary([0.2, np.nan])
     assert single.mean == 0.2 and single.periods == 1 and np.isnan(single.sd)
     assert np.isnan(rank_ic_summary([0.1, 0.1, 0.1]).t_statistic)
+
+
+def test_errors_of_two_periods_typed_by_hand():
+    realised = np.array([[0.1, -0.2, 0.4], [0.0, 0.3, 9.0], [0.1, 0.1, 0.1]])
+    forecast = np.array([[0.1, 0.2, 0.4], [0.3, np.nan, 9.0], [0.0, 0.0, 0.0]])
+    mask = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], bool)
+    errors = forecast_errors(forecast, realised, mask)
+    # Errors .4 of three returns; .3 of one return, which is zero.
+    rmse = np.array([np.sqrt(0.16 / 3), 0.3])
+    assert errors["rmse"].mean == pytest.approx(rmse.mean())
+    assert errors["rmse"].sd == pytest.approx(np.ptp(rmse) / np.sqrt(2))
+    assert errors["rmse"].median == pytest.approx(rmse.mean())
+    assert errors["rmse"].skewness == pytest.approx(0, abs=1e-12)
+    # Shares 0, 2, 0 of the first period; the second has none.
+    assert errors["scaled_rmse"].mean == pytest.approx(np.sqrt(0.16 / 0.21))
+    assert np.isnan(errors["scaled_rmse"].sd)
+    assert errors["mdape"].mean == 0
+    assert errors["mape"].median == pytest.approx(2 / 3)
+    assert np.isnan(errors["mape"][:3]).all()
+
+
+def test_errors_match_scipy_and_never_read_outside_the_mask():
+    forecast, realised, mask = example(periods=60)
+    errors = forecast_errors(forecast, realised, mask)
+    rmse = [
+        np.sqrt(np.mean((r[m] - f[m]) ** 2))
+        for f, r, m in zip(forecast, realised, mask, strict=True)
+        if m.any()
+    ]
+    expected = (np.mean(rmse), np.std(rmse, ddof=1), scipy.stats.skew(rmse))
+    assert errors["rmse"][:3] == pytest.approx(expected)
+    outside = np.where(mask, forecast, 1e9), np.where(mask, realised, np.nan)
+    assert str(forecast_errors(*outside, mask)) == str(errors)
+    zero = forecast_errors(np.zeros_like(forecast), realised, mask)
+    assert zero["scaled_rmse"].mean == zero["mdape"].median == pytest.approx(1)
+    nothing = forecast_errors(forecast, realised, np.zeros_like(mask))
+    assert np.isnan(list(nothing["rmse"])).all()

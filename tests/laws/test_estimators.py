@@ -69,6 +69,10 @@ ESTIMATORS = {
     "ols3-huber": Row("ols3", {"huber": True, "covariates": ("beta", "bm")}),
     "rf": Row("rf", FOREST),
     "rf-macro": Row("rf", {**FOREST, "macro": True, "max_rows": 10_000}),
+    "svr": Row("svr", {"gamma": (0.1,), "C": (0.1, 1.0), "max_rows": 60}),
+    "svr-macro": Row(
+        "svr", {"gamma": (0.1, 1.0), "C": (1.0,), "macro": True, "max_rows": 60}
+    ),
     "capm": Row("capm", {**HYBRID, "alpha": False}),
     "capm-rolling": Row("capm", {**HYBRID, "market": "rolling", "days": 6}),
     "capm-zero": Row("capm", {**HYBRID, "market": "zero", "horizon": 2}),

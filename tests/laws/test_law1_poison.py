@@ -10,13 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import METHODS, build_panel, linear_network, scalars
+from conftest import METHODS, SLOTS, build_panel, linear_network, scalars
 
 from jaxfin.fit.config import FitConfig
 from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED
 from jaxfin.forecasts import select
+from jaxfin.portfolio.config import PortfolioConfig
 from jaxfin.portfolio.holding import leg_series
+from jaxfin.portfolio.mean_variance import (
+    fixed_weights,
+    history,
+    mean_variance_weights,
+    minimum_variance_weights,
+)
 from jaxfin.portfolio.sorts import leg_weights, quantile
 from jaxfin.windows import window_at
 
@@ -299,3 +306,36 @@ def test_sorts_and_holdings_see_nothing_after_their_decision(panel, poison, x64)
                 past, other = getattr(clean, field)[:t], getattr(dirty[2], field)[:t]
                 assert_same_bits(past, other)
             assert not np.array_equal(clean.gross[t], dirty[2].gross[t])
+
+
+def test_mean_variance_weights_see_nothing_after_their_decision(panel, poison, x64):
+    rows = np.arange(8, panel.universe.shape[0])
+    clean_forecast = np.random.default_rng(6).normal(0, 0.03, (len(rows), SLOTS))
+    settings = PortfolioConfig(covariance_window=4, covariance="ledoit_wolf")
+
+    def strategies(panel, forecast):
+        universe = np.asarray(panel.universe)[rows]
+        own = mean_variance_weights(forecast, panel, rows, settings)
+        return {
+            "forecast": own,
+            "history": history(panel, rows, 4),
+            "minimum": minimum_variance_weights(universe, panel, rows, settings),
+            "by size": fixed_weights(universe, np.asarray(panel.size)[rows])[:3],
+        }
+
+    def until(made, stop):
+        return jax.tree.map(lambda leaf: leaf[:stop], made)
+
+    clean = strategies(panel, clean_forecast)
+    assert (clean["forecast"].holdings > 1).sum() > 20
+    for kind in POISONS:
+        for t in (22, 26, 33):  # rows with assets to choose from
+            forecast = np.where(rows[:, None] > t, np.nan, clean_forecast)
+            dirty = strategies(poison(kind, t), forecast)
+            stop = t + 1 - rows[0]
+            assert_same_bits(until(clean, stop), until(dirty, stop))
+            # The last realised return does move them, or the test could not fail.
+            moved = strategies(poison("rebuilt", t - 1), forecast)
+            for name in ("forecast", "minimum"):
+                one, other = clean[name].weights, moved[name].weights
+                assert not np.array_equal(one[stop - 1], other[stop - 1])
