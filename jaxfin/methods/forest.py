@@ -9,6 +9,7 @@ import numpy as np
 from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, HostFit
+from jaxfin.methods.forest_growth import grown_forest
 from jaxfin.methods.host_cells import drawn, features, live_cells
 from jaxfin.windows import Windows
 
@@ -72,8 +73,6 @@ def forest(
         window: Windows,
         hyper: Mapping[str, float],
     ) -> HostFit:
-        from sklearn.ensemble import RandomForestRegressor
-
         returns = np.asarray(panel.excess_returns)
         row, slot = live_cells(panel, int(window.train_start), int(window.train_stop))
         valid = live_cells(panel, int(window.valid_start), int(window.valid_stop))
@@ -81,19 +80,16 @@ def forest(
             return HostFit(np.nan, lambda panel, rows: np.full(returns[rows].shape, 0))
         scale = np.mean(returns[row, slot].astype(np.float64) ** 2)
         row, slot = drawn(rng, (row, slot), max_rows)
-        model = RandomForestRegressor(
-            trees,
+        grown = grown_forest(
+            rng,
+            features(panel, row, slot, macro=macro),
+            returns[row, slot],
+            trees=trees,
             max_depth=int(hyper["max_depth"]),
             max_features=min(1.0, hyper["max_features"]),
-            min_samples_leaf=max(1, round(min_leaf * row.size)),
-            random_state=int(rng.integers(2**31)),
-            n_jobs=-1,
+            min_leaf=min_leaf,
         )
-        model.fit(features(panel, row, slot, macro=macro), returns[row, slot])
-        # Threads add trees up in the order they end: not the same bits every time.
-        model.set_params(n_jobs=1)
-        made = model.predict(features(panel, *valid, macro=macro))
-        error = returns[valid] - made
+        error = returns[valid] - grown(features(panel, *valid, macro=macro))
 
         def predict(panel: Panel, rows: np.ndarray) -> np.ndarray:
             # Beyond the universe: a half of it may be trained on, the other tested.
@@ -101,7 +97,7 @@ def forest(
             made = np.zeros(live.shape)
             place, slot = np.nonzero(live)
             own = features(panel, rows[place], slot, macro=macro)
-            made[place, slot] = model.predict(own)
+            made[place, slot] = grown(own)
             return made
 
         return HostFit(float(np.mean(error**2) / scale), predict)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator
+from jaxfin.methods.forest_growth import grown_forest
 from jaxfin.methods.market_hybrid import Forecaster, host_hybrid, hybrid
 from jaxfin.models.capm import check_factors
 from jaxfin.windows import Windows
@@ -102,25 +103,21 @@ def rf_capm(
         window: Windows,
         hyper: Mapping[str, float],
     ) -> Forecaster | None:
-        from sklearn.ensemble import RandomForestRegressor
-
         earliest = lookback + horizon - 1
         start = max(int(window.train_start), earliest)
         rows = np.arange(start, int(window.train_stop))
         if not rows.size:
             return None
-        model = RandomForestRegressor(
-            trees,
+        predict = grown_forest(
+            rng,
+            features(values, rows),
+            values[rows],
+            trees=trees,
             max_depth=int(hyper["max_depth"]),
             max_features=max_features,
-            min_samples_leaf=max(1, round(min_leaf * rows.size)),
-            random_state=int(rng.integers(2**31)),
-            n_jobs=-1,
+            min_leaf=min_leaf,
         )
-        model.fit(features(values, rows), values[rows])
-        # Threads add trees up in the order they end: not the same bits every time.
-        model.set_params(n_jobs=1)
-        return lambda values, rows: model.predict(features(values, rows))
+        return lambda values, rows: predict(features(values, rows))
 
     return Estimator(
         host_fit=host_hybrid(settings, fit),

@@ -141,7 +141,9 @@ def _assets(compared: Compared) -> PaperTable:
 def mean_over_assets(compared: Compared) -> PaperTable:
     """Table 3 averaged: R2 and accuracy are means of the assets' own."""
     values = _scaled(compared.found.assets, _SCORES)
-    mean = values.drop(columns=["PT", "PT p"]).groupby("model", sort=False).mean()
+    mean = (
+        values.drop(columns=["PT", "PT p", "AG p"]).groupby("model", sort=False).mean()
+    )
     note = f"Means over {len(compared.betas)} assets, each weighing alike."
     title = "Table 3, means over assets"
     return _table(title, _named(mean, compared, "model"), note, compared)
