@@ -227,6 +227,9 @@ def compared_studies(
         label: _competitor(result, study, dataset, rows)
         for label, result in results.items()
     }
+    silent = [label for label, c in competitors.items() if np.isnan(c.assets).all()]
+    for label in silent:  # its periods would be nobody's common ones
+        del competitors[label]
     returns, every = _returns(config, dataset, rows)
     found = compare(competitors, returns)
     first = int(windows.train_start[0])
@@ -243,7 +246,8 @@ def compared_studies(
         _betas(dataset, config.model_options)[rows][judged],
         returns.names,
     )
-    labels = {label: label.replace("-", " ", 1) for label in results}
+    labels = {label: label.replace("-", " ", 1) for label in competitors}
+    left_out = f" Without any forecast, left out: {', '.join(silent)}." * bool(silent)
     return Compared(
         found,
         summary,
@@ -251,7 +255,7 @@ def compared_studies(
         _forecast_frame(competitors, returns),
         labels,
         returns.market_name,
-        _conditions(config, dataset, study, returns),
+        _conditions(config, dataset, study, returns) + left_out,
     )
 
 

@@ -108,9 +108,14 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
     if first in with_market:
         series = {k: np.asarray(c.market) for k, c in with_market.items()}
         tests |= _tests(
-            returns.market_name, first, competitors, series, returns.market, common,
+            returns.market_name,
+            first,
+            competitors,
+            series,
+            returns.market,
+            common,
             returns.horizon,
-        )  # fmt: skip
+        )
         intervals |= _intervals(
             returns.market_name, series[first], returns.market, common, returns.horizon
         )
@@ -132,18 +137,8 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
             )
             c = competitors[name]
             if c.beta is not None and c.market is not None:
-                ceiling = market_ceiling(
-                    *(
-                        each[common]
-                        for each in (
-                            realised,
-                            forecast,
-                            market,
-                            c.market,
-                            c.beta[:, i],
-                        )
-                    )
-                )
+                five = (realised, forecast, market, c.market, c.beta[:, i])
+                ceiling = market_ceiling(*(each[common] for each in five))
                 ceilings.setdefault(name, {})[asset] = ceiling
                 row |= {
                     "r2_excess": ceiling.r2,

@@ -10,8 +10,8 @@ from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError
 from jaxfin.fit.estimator import Estimator
 from jaxfin.methods.arma import Arma, search
-from jaxfin.methods.market_hybrid import Forecaster, host_hybrid, hybrid
-from jaxfin.models.capm import check_factors
+from jaxfin.methods.market_hybrid import Forecaster, host_hybrid
+from jaxfin.models.capm import check_factors, hybrid
 from jaxfin.windows import Windows
 
 LARGEST_ORDER = 5  # what the paper's protocol tries

@@ -13,8 +13,8 @@ from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, Sample, one_piece_info
 from jaxfin.fit.method import Fitted, Method
-from jaxfin.methods.market_hybrid import hybrid, hybrid_method, market_score
-from jaxfin.models.capm import check_factors
+from jaxfin.methods.market_hybrid import hybrid_method, market_score
+from jaxfin.models.capm import check_factors, hybrid
 from jaxfin.windows import Windows, rows_between
 
 Market = Literal["mean", "rolling", "zero", "risk_free"]

@@ -11,6 +11,7 @@ from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, HostFit
 from jaxfin.methods.forest_growth import grown_forest
 from jaxfin.methods.host_cells import drawn, features, live_cells
+from jaxfin.models.network import check_macro
 from jaxfin.windows import Windows
 
 
@@ -60,8 +61,7 @@ def forest(
         raise ConfigError("model.max_depth and model.max_features need a value each.")
 
     def examine(panel: Panel, labels: PanelLabels) -> list[str]:
-        if macro and not panel.macro.shape[1]:
-            raise ConfigError("model.macro=true: the panel has no macro series.")
+        check_macro(panel, macro)
         return [
             f"random forest: {trees} trees, each forest grown on at most {max_rows:,} "
             "training rows (model.max_rows) and refitted every windows.test periods"

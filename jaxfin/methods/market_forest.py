@@ -10,8 +10,8 @@ from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator
 from jaxfin.methods.forest_growth import grown_forest
-from jaxfin.methods.market_hybrid import Forecaster, host_hybrid, hybrid
-from jaxfin.models.capm import check_factors
+from jaxfin.methods.market_hybrid import Forecaster, host_hybrid
+from jaxfin.models.capm import check_factors, hybrid
 from jaxfin.windows import Windows
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,63 +18,10 @@ import numpy as np
 from jax import Array
 
 from jaxfin.data.panel import Panel
-from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import HostFit, HostFunction
 from jaxfin.fit.method import Fitted, Method
-from jaxfin.models.capm import (
-    Loadings,
-    hybrid_fit,
-    hybrid_forecast,
-    least_count,
-    market_loadings,
-    without_alpha,
-)
+from jaxfin.models.capm import Hybrid, hybrid_fit, hybrid_forecast
 from jaxfin.windows import Windows
-
-
-class Hybrid(NamedTuple):
-    """Settings of the regressions, see `market_loadings`."""
-
-    observed: int  # G, the panel's first factors, each forecast by itself
-    horizon: int  # h
-    alpha: bool  # False leaves alpha out of forecasts
-    window: int
-    min_count: int | None
-    halflife: float | None
-
-    def loadings(self, panel: Panel) -> Loadings:
-        """Of every row of a panel."""
-        made = market_loadings(
-            panel,
-            factors=self.observed,
-            window=self.window,
-            min_count=self.min_count,
-            halflife=self.halflife,
-            horizon=self.horizon,
-        )
-        return without_alpha(made, self.alpha)
-
-
-def hybrid(
-    *,
-    observed: int,
-    horizon: int,
-    alpha: bool,
-    window: int,
-    min_count: int | None,
-    halflife: float | None,
-) -> Hybrid:
-    """Settings a user gave.
-
-    Raises:
-      ConfigError: one is out of range.
-    """
-    at_least_one("model.observed", observed)
-    at_least_one("model.horizon", horizon)
-    least_count(observed, window, min_count)
-    if halflife is not None and not halflife > 0:
-        raise ConfigError(f"model.halflife={halflife}: must be positive, or null.")
-    return Hybrid(observed, horizon, alpha, window, min_count, halflife)
 
 
 def hybrid_method(

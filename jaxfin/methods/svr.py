@@ -10,6 +10,7 @@ from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, HostFit
 from jaxfin.methods.host_cells import drawn, features, live_cells
+from jaxfin.models.network import check_macro
 from jaxfin.windows import Windows
 
 
@@ -51,8 +52,7 @@ def svr(
         raise ConfigError(f"model.epsilon={epsilon}: at least 0.")
 
     def examine(panel: Panel, labels: PanelLabels) -> list[str]:
-        if macro and not panel.macro.shape[1]:
-            raise ConfigError("model.macro=true: the panel has no macro series.")
+        check_macro(panel, macro)
         return [
             f"svr: trained on at most {max_rows:,} training rows (model.max_rows) and "
             "again every windows.test periods"

@@ -17,13 +17,12 @@ import numpy as np
 from jax import Array
 
 from jaxfin.data.panel import Panel
-from jaxfin.errors import ConfigError
+from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.kernels.rolling import rolling_least_squares
 from jaxfin.models.network import Hyper, Network, Params, Phase
 from jaxfin.models.series import (
     Multistep,
     Series,
-    forecast_paths,
     initial,
     series_error,
     series_forecast,
@@ -85,16 +84,12 @@ def market_loadings(
     )
 
 
-def least_count(
-    factors: int, window: int, min_count: int | None, halflife: float | None = None
-) -> int:
+def least_count(factors: int, window: int, min_count: int | None) -> int:
     """Fewest returns of a regression.
 
     Raises:
-      ConfigError: it, or the halflife, is out of range.
+      ConfigError: it is out of range.
     """
-    if halflife is not None and not halflife > 0:
-        raise ConfigError(f"model.halflife={halflife}: must be positive, or null.")
     least = max(window // 2, factors + 2) if min_count is None else min_count
     if not factors + 2 <= least <= window:
         raise ConfigError(
@@ -151,9 +146,50 @@ def hybrid_fit(
     )
 
 
-def without_alpha(loadings: Loadings, alpha: bool) -> Loadings:
-    """The same, alpha zero unless it is asked for; beta is that with an intercept."""
-    return loadings if alpha else loadings._replace(alpha=0 * loadings.alpha)
+class Hybrid(NamedTuple):
+    """Settings of the regressions, see `market_loadings`."""
+
+    observed: int  # G, the panel's first factors, each forecast by itself
+    horizon: int  # h
+    alpha: bool  # False leaves alpha out of forecasts
+    window: int
+    min_count: int | None
+    halflife: float | None
+
+    def loadings(self, panel: Panel) -> Loadings:
+        """Of every row of a panel."""
+        made = market_loadings(
+            panel,
+            factors=self.observed,
+            window=self.window,
+            min_count=self.min_count,
+            halflife=self.halflife,
+            horizon=self.horizon,
+        )
+        # Without alpha in forecasts; beta is that with an intercept all the same.
+        return made if self.alpha else made._replace(alpha=0 * made.alpha)
+
+
+def hybrid(
+    *,
+    observed: int,
+    horizon: int,
+    alpha: bool,
+    window: int,
+    min_count: int | None,
+    halflife: float | None,
+) -> Hybrid:
+    """Settings a user gave.
+
+    Raises:
+      ConfigError: one is out of range.
+    """
+    at_least_one("model.observed", observed)
+    at_least_one("model.horizon", horizon)
+    least_count(observed, window, min_count)
+    if halflife is not None and not halflife > 0:
+        raise ConfigError(f"model.halflife={halflife}: must be positive, or null.")
+    return Hybrid(observed, horizon, alpha, window, min_count, halflife)
 
 
 def lstm_capm(
@@ -210,7 +246,14 @@ def lstm_capm(
     Raises:
       ConfigError: a setting is out of range; in ``check``, the panel has fewer factors.
     """
-    least_count(observed, window, min_count, halflife)
+    settings = hybrid(
+        observed=observed,
+        horizon=horizon,
+        alpha=alpha,
+        window=window,
+        min_count=min_count,
+        halflife=halflife,
+    )
     model = series_model(
         observed,
         kind=kind,
@@ -227,15 +270,7 @@ def lstm_capm(
     )
 
     def prepare(panel: Panel) -> Inputs:
-        loadings = market_loadings(
-            panel,
-            factors=observed,
-            window=window,
-            min_count=min_count,
-            halflife=halflife,
-            horizon=horizon,
-        )
-        return Inputs(market_series(panel, observed), without_alpha(loadings, alpha))
+        return Inputs(market_series(panel, observed), settings.loadings(panel))
 
     def init(
         key: Array, inputs: Inputs, rows: Array, hyper: Hyper | None = None
@@ -264,9 +299,6 @@ def lstm_capm(
     ) -> tuple[Array, Array]:
         return hybrid_fit(inputs.loadings, inputs.market.values, rows)
 
-    def factor_paths(params: Params, inputs: Inputs, rows: Array, steps: int) -> Array:
-        return forecast_paths(model, params, inputs.market, rows, steps)
-
     return Network(
         prepare=prepare,
         init=init,
@@ -274,7 +306,6 @@ def lstm_capm(
         forecast=forecast,
         contemporaneous=contemporaneous,
         factor_forecast=factor_forecast,
-        factor_paths=factor_paths if model.trained_horizon == 1 else None,
         lookback=model.reach,
         check=lambda panel: check_factors(panel, observed),
     )

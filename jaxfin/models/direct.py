@@ -19,9 +19,10 @@ from jaxfin.models.losses import (
     mean_absolute_kernel,
     padded,
     return_scale,
+    row_moments,
 )
 from jaxfin.models.nets import BetaNetwork, Noise, initial_moments
-from jaxfin.models.network import Hyper, Network, Params, Phase
+from jaxfin.models.network import Hyper, Network, Params, Phase, check_macro
 
 PYRAMID = (32, 16, 8, 4, 2)
 
@@ -114,18 +115,12 @@ def direct_network(
         width = inputs.characteristics.shape[1] * (1 + inputs.macro.shape[1])
         moments = initial_moments(net, kind)
         weights = net.init(key, jnp.zeros((1, width, 1), kind), moments)["params"]
-        live = (rows >= 0)[:, None]
         series = inputs.macro[jnp.maximum(rows, 0)]
-        count = jnp.maximum(jnp.sum(live), 1)
-        mean = jnp.sum(jnp.where(live, series, 0), axis=0) / count
-        deviation = jnp.where(live, series - mean, 0)
-        spread = jnp.sqrt(jnp.sum(deviation**2, axis=0) / count)
-        # What rounding makes of a constant is no spread.
-        varies = spread > 100 * jnp.finfo(kind).eps * jnp.abs(mean)
+        mean, scale = row_moments(series, (rows >= 0)[:, None])
         statistics = {
             "return_scale": return_scale(inputs.excess_returns, inputs.mask, rows),
             "macro_mean": mean,
-            "macro_scale": jnp.where(varies, spread, 1),
+            "macro_scale": scale,
             "moments": moments,
         }
         return {"weights": weights, "statistics": statistics}
@@ -232,18 +227,11 @@ def direct_network(
         made, _ = scaled_forecast(weights, statistics, inputs, rows, everyone)
         return statistics["return_scale"] * made
 
-    def check(panel: Panel) -> None:
-        if macro and not panel.macro.shape[1]:
-            raise ConfigError(
-                "model.macro=true needs macro series and the panel has none: bring "
-                "some, or set model.macro=false."
-            )
-
     return Network(
         prepare=prepare,
         init=init,
         phases=(Phase(loss=loss, score=score),),
         forecast=forecast,
         contemporaneous=None,
-        check=check,
+        check=lambda panel: check_macro(panel, macro),
     )

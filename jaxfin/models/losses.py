@@ -63,6 +63,22 @@ def return_scale(excess_returns: Array, mask: Array, rows: Array) -> Array:
     return jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(live), 1))
 
 
+def row_moments(values: Array, live: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation (D,) of (M, D) values where live, 1 for a constant.
+
+    Args:
+      values: of rows; what is not live is not read.
+      live: (M, D) or (M, 1) bool.
+    """
+    count = jnp.maximum(jnp.sum(live, axis=0), 1)
+    mean = jnp.sum(jnp.where(live, values, 0), axis=0) / count
+    deviation = jnp.where(live, values - mean, 0)
+    spread = jnp.sqrt(jnp.sum(deviation**2, axis=0) / count)
+    # What rounding makes of a constant is no spread.
+    varies = spread > 100 * jnp.finfo(spread.dtype).eps * jnp.abs(mean)
+    return mean, jnp.where(varies, spread, 1)
+
+
 def padded(rows: Array, blocks: int) -> Array:
     """Rows with -1 appended until they fill blocks of equal length."""
     per_block = -(-rows.shape[0] // blocks)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from jax import Array
 
 from jaxfin.data.panel import Panel
+from jaxfin.errors import ConfigError
 
 Params = dict[str, Any]
 Hyper = Mapping[str, Array]
@@ -76,9 +77,20 @@ class Network(NamedTuple):
     contemporaneous: Callable[[Params, Any, Array], tuple[Array, Array]] | None
     # (params, inputs, rows) -> forecasts (rows, G) of the panel's first factors
     factor_forecast: Callable[[Params, Any, Array], Array] | None = None
-    # (params, inputs, rows, steps) -> (rows, steps, G): of rows t, t+1, .. made at t
-    factor_paths: Callable[[Params, Any, Array, int], Array] | None = None
     lookback: int = 1  # rows <= t the factor network reads, row t included
     # host: raises ConfigError if the network cannot be used on a panel
     check: Callable[[Panel], None] | None = None
     by_asset: bool = False  # a lane is of one asset, hyper["asset"]: see `fit.lanes`
+
+
+def check_macro(panel: Panel, macro: bool) -> None:
+    """Refuse a panel without macro series for a model that reads them.
+
+    Raises:
+      ConfigError: see above.
+    """
+    if macro and not panel.macro.shape[1]:
+        raise ConfigError(
+            "model.macro=true needs macro series and the panel has none: bring some, "
+            "or set model.macro=false."
+        )

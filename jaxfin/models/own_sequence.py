@@ -15,16 +15,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxfin.data.panel import Panel
-from jaxfin.errors import ConfigError, at_least_one
+from jaxfin.errors import at_least_one
 from jaxfin.models.factor import block_count
 from jaxfin.models.losses import (
     blockwise_sum,
     mean_absolute_kernel,
     padded,
     return_scale,
+    row_moments,
 )
-from jaxfin.models.network import Hyper, Network, Params, Phase
-from jaxfin.models.series_nets import Kind, SeriesNetwork
+from jaxfin.models.network import Hyper, Network, Params, Phase, check_macro
+from jaxfin.models.series import check_rate, series_network
+from jaxfin.models.series_nets import Kind
 
 Noise = tuple[Array, Array]  # key and rate of dropout
 ROWS = 4  # forecast at once
@@ -86,16 +88,10 @@ def own_sequence(
     Source: paper 002, section 3.2, with the loss on the last position.
     """
     at_least_one("model.lookback", lookback)
-    if not units or min(units) < 1 or dense < 0:
-        raise ConfigError(f"model.units={list(units)}, model.dense={dense}: too few.")
-    if kind == "transformer" and (len(set(units)) > 1 or units[0] % heads):
-        raise ConfigError(
-            f"model.units={list(units)}: the layers of a transformer have one width, a "
-            f"multiple of model.heads={heads}."
-        )
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout={dropout}: at least 0 and below 1.")
-    net = SeriesNetwork(kind, units, dense, 1, heads, dtype)
+    net = series_network(
+        1, kind=kind, units=units, dense=dense, heads=heads, dtype=dtype
+    )
+    check_rate("dropout", dropout)
 
     def prepare(panel: Panel) -> Inputs:
         mask = panel.universe & panel.observed
@@ -126,17 +122,12 @@ def own_sequence(
         key: Array, inputs: Inputs, rows: Array, hyper: Hyper | None = None
     ) -> Params:
         del hyper
-        index, counted = jnp.maximum(rows, 0), (rows >= 0)[:, None]
-        series = jnp.where(counted, inputs.macro[index], 0)
-        count = jnp.maximum(jnp.sum(counted), 1)
-        mean = jnp.sum(series, axis=0) / count
-        square = jnp.where(counted, (inputs.macro[index] - mean) ** 2, 0)
-        scale = jnp.sqrt(jnp.sum(square, axis=0) / count)
-        varies = scale > 100 * jnp.finfo(scale.dtype).eps * jnp.abs(mean)
+        series = inputs.macro[jnp.maximum(rows, 0)]
+        mean, scale = row_moments(series, (rows >= 0)[:, None])
         statistics = {
             "return_scale": return_scale(inputs.excess_returns, inputs.mask, rows),
             "macro_mean": mean,
-            "macro_scale": jnp.where(varies, scale, 1),
+            "macro_scale": scale,
         }
         width = inputs.characteristics.shape[-1] + reversal + inputs.macro.shape[1]
         zeros = jnp.zeros((1, lookback, width), inputs.excess_returns.dtype)
@@ -215,18 +206,11 @@ def own_sequence(
         made = jax.lax.map(lambda row: one(row[None])[0], rows, batch_size=ROWS)
         return statistics["return_scale"] * made
 
-    def check(panel: Panel) -> None:
-        if macro and not panel.macro.shape[1]:
-            raise ConfigError(
-                "model.macro=true needs macro series and the panel has none: bring "
-                "some, or set model.macro=false."
-            )
-
     return Network(
         prepare=prepare,
         init=init,
         phases=(Phase(loss=loss, score=score),),
         forecast=forecast,
         contemporaneous=None,
-        check=check,
+        check=lambda panel: check_macro(panel, macro),
     )

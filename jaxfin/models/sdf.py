@@ -30,6 +30,7 @@ from jax import Array
 
 from jaxfin.data.panel import Panel
 from jaxfin.kernels import accumulated_sum
+from jaxfin.models.losses import row_moments
 from jaxfin.models.sdf_nets import ConditionalNetwork, Noise
 
 # Period-assets taken at a time, by rows in the SDF and by slots in the moments.
@@ -84,14 +85,11 @@ def statistics(inputs: Inputs, rows: Array) -> Statistics:
     mask = inputs.mask[index] & live
     square = jnp.sum(jnp.where(mask, inputs.excess_returns[index] ** 2, 0))
     scale = jnp.sqrt(square / jnp.maximum(jnp.sum(mask), 1))
-    count = jnp.maximum(jnp.sum(live), 1)
-    macro = jnp.where(live, inputs.macro[index], 0)
-    mean = jnp.sum(macro, axis=0) / count
-    variance = jnp.sum(jnp.where(live, macro - mean, 0) ** 2, axis=0) / count
+    mean, spread = row_moments(inputs.macro[index], live)
     return Statistics(
         return_scale=jnp.where(scale > 0, scale, 1),
         macro_mean=mean,
-        macro_scale=jnp.sqrt(jnp.where(variance > 0, variance, 1)),
+        macro_scale=spread,
         first_row=jnp.min(jnp.where(rows >= 0, rows, inputs.mask.shape[0])),
     )
 

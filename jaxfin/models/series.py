@@ -15,7 +15,7 @@ from flax import traverse_util
 from jax import Array
 
 from jaxfin.errors import ConfigError, at_least_one
-from jaxfin.models.losses import mean_absolute_kernel
+from jaxfin.models.losses import mean_absolute_kernel, row_moments
 from jaxfin.models.network import Hyper, Params
 from jaxfin.models.series_nets import Kind, SeriesNetwork
 
@@ -73,22 +73,51 @@ def series_model(
     """
     for name, value in {"lookback": lookback, "horizon": horizon}.items():
         at_least_one(f"model.{name}", value)
+    for name, rate in {"dropout": dropout, "dense_dropout": dense_dropout}.items():
+        check_rate(name, rate)
+    if not 0 <= l2 < float("inf"):
+        raise ConfigError(f"model.l2={l2}: must be at least 0 and finite.")
+    net = series_network(
+        outputs, kind=kind, units=units, dense=dense, heads=heads, dtype=dtype
+    )
+    return SeriesModel(net, lookback, horizon, multistep, dropout, dense_dropout, l2)
+
+
+def series_network(
+    outputs: int,
+    *,
+    kind: Kind,
+    units: tuple[int, ...],
+    dense: int,
+    heads: int,
+    dtype: Any,
+) -> SeriesNetwork:
+    """The network of shapes a user gave.
+
+    Raises:
+      ConfigError: they are of no network.
+    """
     if not units or min(units) < 1:
         raise ConfigError(f"model.units={list(units)}: at least one layer of one unit.")
     if dense < 0:
         raise ConfigError(f"model.dense={dense}: units of a layer, 0 for none.")
+    at_least_one("model.heads", heads)
     if kind == "transformer" and (len(set(units)) > 1 or units[0] % heads):
         raise ConfigError(
             f"model.units={list(units)}: the layers of a transformer have one width, a "
             f"multiple of model.heads={heads}."
         )
-    for name, rate in {"dropout": dropout, "dense_dropout": dense_dropout}.items():
-        if not 0 <= rate < 1:
-            raise ConfigError(f"model.{name}={rate}: at least 0 and below 1.")
-    if not 0 <= l2 < float("inf"):
-        raise ConfigError(f"model.l2={l2}: must be at least 0 and finite.")
-    net = SeriesNetwork(kind, units, dense, outputs, heads, dtype)
-    return SeriesModel(net, lookback, horizon, multistep, dropout, dense_dropout, l2)
+    return SeriesNetwork(kind, units, dense, outputs, heads, dtype)
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuse what is no rate of dropout.
+
+    Raises:
+      ConfigError: it is below 0, or 1 or above.
+    """
+    if not 0 <= rate < 1:
+        raise ConfigError(f"model.{name}={rate}: at least 0 and below 1.")
 
 
 def initial(
@@ -101,15 +130,8 @@ def initial(
     weights = model.net.init(key, zeros, jnp.ones((1, model.lookback), bool))["params"]
     index = jnp.maximum(rows, 0)
     live = series.observed[index] & (rows >= 0)[:, None]
-    values = jnp.where(live, series.values[index], 0)
-    count = jnp.maximum(jnp.sum(live, axis=0), 1)
-    mean = jnp.sum(values, axis=0) / count
-    square = jnp.where(live, (values - mean) ** 2, 0)
-    scale = jnp.sqrt(jnp.sum(square, axis=0) / count)
-    # What rounding makes of a constant is no spread.
-    varies = scale > 100 * jnp.finfo(scale.dtype).eps * jnp.abs(mean)
-    statistics = {"mean": mean, "scale": jnp.where(varies, scale, 1)}
-    return {"weights": weights, "statistics": statistics}
+    mean, scale = row_moments(series.values[index], live)
+    return {"weights": weights, "statistics": {"mean": mean, "scale": scale}}
 
 
 def series_error(

@@ -11,7 +11,6 @@ from jaxfin.report.canvas import (
     BLUE,
     GREEN,
     GREY,
-    INCHES,
     ORANGE,
     SMALL,
     TEXT,
@@ -137,22 +136,12 @@ def _errors(compared: Compared) -> Figure:
 
 def _errors_by_asset(compared: Compared) -> Figure:
     """Relative errors of a few models, asset by asset."""
-    from matplotlib.figure import Figure as Canvas
-
     mse = _wide(compared, "mse")
     base = mse.columns[min(1, mse.shape[1] - 1)]
     ratio = 100 * (mse.div(mse[base], axis=0) - 1)
     chosen: list[Any] = [c for c in ratio if c != base][:4]
     shown = ratio[chosen].iloc[:MOST_ASSETS]
-    figure = Canvas(figsize=(INCHES, 3.6), layout="constrained")
-    figure.suptitle(
-        "Figure 4. Errors asset by asset", x=0.01, ha="left", fontsize=11, weight="bold"
-    )
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=SMALL, colors=GREY)
-    axis.grid(axis="y", color="#DDDDDD", lw=0.6)
-    axis.set_axisbelow(True)
+    figure, (axis,) = panels("Figure 4. Errors asset by asset", count=1)
     width = 0.8 / max(len(chosen), 1)
     handles = []
     for k, (name, colour) in enumerate(

@@ -55,8 +55,24 @@ def write_forecast_paper(
     )
     if published:
         tables |= {
-            "published_market": _market(found, published["market"], conditions),
-            "published_assets": _assets(found, published["assets"], conditions),
+            "published_market": _beside(
+                "The market",
+                {name: compared.found.market for name, compared in found.items()},
+                published["market"],
+                ["model"],
+                conditions,
+            ),
+            "published_assets": _beside(
+                "Stocks",
+                {name: compared.found.assets for name, compared in found.items()},
+                {
+                    (asset, model): numbers
+                    for asset, models in published["assets"].items()
+                    for model, numbers in models.items()
+                },
+                ["asset", "model"],
+                conditions,
+            ),
             "published_consistency": _consistency(found, published, conditions),
         }
     write_paper_tables(folder / "tables", tables)
@@ -79,45 +95,21 @@ def write_forecast_paper(
     write_json(folder / "provenance.json", dict(provenance))
 
 
-def _market(
-    found: Mapping[str, Compared], published: Mapping[str, Any], conditions: str
+def _beside(
+    what: str,
+    frames: Mapping[str, pd.DataFrame],
+    published: Mapping[Any, Mapping[str, float]],
+    names: list[str],
+    conditions: str,
 ) -> PaperTable:
+    """Published numbers and those of each schedule's frame, by its index."""
     rows = {
-        model: _row(
-            numbers,
-            {
-                name: _at(compared.found.market, model)
-                for name, compared in found.items()
-            },
-        )
-        for model, numbers in published.items()
+        key: _row(numbers, {name: _at(frame, key) for name, frame in frames.items()})
+        for key, numbers in published.items()
     }
-    values = _frame(rows, ["model"])
-    note = "Published (Table 2 of the paper) and ours; R2 against the test mean."
-    return PaperTable(
-        "The market: published and found", values, note, conditions, decimals=2
-    )
-
-
-def _assets(
-    found: Mapping[str, Compared], published: Mapping[str, Any], conditions: str
-) -> PaperTable:
-    rows = {
-        (asset, model): _row(
-            numbers,
-            {
-                name: _at(compared.found.assets, (asset, model))
-                for name, compared in found.items()
-            },
-        )
-        for asset, models in published.items()
-        for model, numbers in models.items()
-    }
-    values = _frame(rows, ["asset", "model"])
-    note = "Published (Table 3 of the paper) and ours; R2 against the test mean."
-    return PaperTable(
-        "Stocks: published and found", values, note, conditions, decimals=2
-    )
+    note = "Published (Tables 2 and 3 of the paper) and ours; R2 against the test mean."
+    title = f"{what}: published and found"
+    return PaperTable(title, _frame(rows, names), note, conditions, decimals=2)
 
 
 def _consistency(
