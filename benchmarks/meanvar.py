@@ -42,7 +42,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxfin.kernels.covariance import Covariance, ledoit_wolf, sample_covariance
-from jaxfin.kernels.mean_variance import Problem, mean_variance_batch
+from jaxfin.kernels.mean_variance.solver import Problem, mean_variance_batch
 
 PROBLEMS = 72
 TIGHT = 1e-9

@@ -10,10 +10,12 @@ from jaxfin.kernels.least_squares import projection as projection
 from jaxfin.kernels.least_squares import (
     residual_sum_of_squares as residual_sum_of_squares,
 )
-from jaxfin.kernels.mean_variance import Problem as Problem
-from jaxfin.kernels.mean_variance import efficient_frontier as efficient_frontier
-from jaxfin.kernels.mean_variance import mean_variance_batch as mean_variance_batch
-from jaxfin.kernels.mean_variance import require_solved as require_solved
+from jaxfin.kernels.mean_variance.solver import Problem as Problem
+from jaxfin.kernels.mean_variance.solver import efficient_frontier as efficient_frontier
+from jaxfin.kernels.mean_variance.solver import (
+    mean_variance_batch as mean_variance_batch,
+)
+from jaxfin.kernels.mean_variance.solver import require_solved as require_solved
 from jaxfin.kernels.ranks import average_rank as average_rank
 from jaxfin.kernels.rolling import RollingRegression as RollingRegression
 from jaxfin.kernels.rolling import rolling_least_squares as rolling_least_squares

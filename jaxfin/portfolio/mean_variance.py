@@ -29,7 +29,7 @@ from jaxfin.kernels import (
     require_solved,
     sample_covariance,
 )
-from jaxfin.kernels.mean_variance import MeanVariance, lanes
+from jaxfin.kernels.mean_variance.solver import MeanVariance, lanes
 from jaxfin.portfolio.config import CovarianceName, PortfolioConfig
 from jaxfin.portfolio.sorts import leg_weights
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jaxfin.errors import SolverError
 from jaxfin.kernels.covariance import Covariance, dense_covariance
-from jaxfin.kernels.mean_variance import (
+from jaxfin.kernels.mean_variance.problem import canonical
+from jaxfin.kernels.mean_variance.solver import (
     Groups,
     Problem,
     Turnover,
@@ -21,7 +22,6 @@ from jaxfin.kernels.mean_variance import (
     mean_variance_batch,
     require_solved,
 )
-from jaxfin.kernels.mean_variance_problem import canonical
 
 solve = jax.jit(mean_variance, static_argnames=("tolerance", "max_steps"))
 
@@ -426,7 +426,7 @@ def test_the_first_failure_of_a_batch_is_named(x64):
 
 
 def test_too_few_steps_are_not_called_optimal(x64, monkeypatch):
-    monkeypatch.setattr("jaxfin.kernels.mean_variance_solution.ROUNDS", 0)
+    monkeypatch.setattr("jaxfin.kernels.mean_variance.solution.ROUNDS", 0)
     mean, covariance = draw(4, assets=60, rank=11)
     made = mean_variance(Problem(mean, covariance, 30.0), max_steps=2)
     assert not made.converged and Verdict.NOT_OPTIMAL in Verdict(int(made.verdict))
@@ -439,7 +439,7 @@ def test_projected_gradient_finishes_exactly_where_lists_are_too_short(
 ):
     """Nothing but the fallback: it says so, and is exact all the same."""
     mean, covariance = draw(4, assets=60, rank=11, diagonal=True)
-    monkeypatch.setattr("jaxfin.kernels.mean_variance_pivoting.MAX_ROUNDS", 1)
+    monkeypatch.setattr("jaxfin.kernels.mean_variance.pivoting.MAX_ROUNDS", 1)
     hard = mean_variance(Problem(mean, covariance, 30.0), max_steps=0)
     assert Verdict.FELL_BACK in Verdict(int(hard.verdict))
     monkeypatch.undo()

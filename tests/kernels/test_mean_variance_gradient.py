@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxfin.kernels.covariance import Covariance, dense_covariance, factor_model
-from jaxfin.kernels.mean_variance import (
+from jaxfin.kernels.mean_variance.solver import (
     Groups,
     Problem,
     Turnover,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxfin.kernels.budget_projection import Prices
-from jaxfin.kernels.mean_variance_problem import Canonical
+from jaxfin.kernels.mean_variance.problem import Canonical
 
 # Added to H on the list, relative to its mean diagonal, in units of eps. A direction of
 # no curvature then gives a huge step uphill, which the box cuts; any other step is off

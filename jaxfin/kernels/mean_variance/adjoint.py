@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxfin.kernels.mean_variance_kkt import binding_rows, row_residual
-from jaxfin.kernels.mean_variance_problem import Canonical, gradient
-from jaxfin.kernels.mean_variance_solution import Point, newton_steps, solution
+from jaxfin.kernels.mean_variance.kkt import binding_rows, row_residual
+from jaxfin.kernels.mean_variance.problem import Canonical, gradient
+from jaxfin.kernels.mean_variance.solution import Point, newton_steps, solution
 
 Saved = tuple[Canonical, Point, Array]
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxfin.kernels.budget_projection import Prices, budget_projection
-from jaxfin.kernels.mean_variance_active_set import (
+from jaxfin.kernels.mean_variance.active_set import (
     Start,
     active_set,
     feasible_start,
     greedy_vertex,
 )
-from jaxfin.kernels.mean_variance_descent import Descent, projected_gradient
-from jaxfin.kernels.mean_variance_pivoting import (
+from jaxfin.kernels.mean_variance.descent import Descent, projected_gradient
+from jaxfin.kernels.mean_variance.pivoting import (
     Sides,
     Step,
     block_pivoting,
@@ -25,7 +25,7 @@ from jaxfin.kernels.mean_variance_pivoting import (
     sides_of,
     spread,
 )
-from jaxfin.kernels.mean_variance_problem import Canonical, certificate
+from jaxfin.kernels.mean_variance.problem import Canonical, certificate
 
 LADDER = (24, 48, 96, 192, 384, 768)  # lists of free assets, the smallest first
 ACTIVE_SET_SLOTS = 64

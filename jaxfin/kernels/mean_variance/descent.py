@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxfin.kernels.budget_projection import Prices, budget_projection
 from jaxfin.kernels.covariance import Covariance, largest_eigenvalue
-from jaxfin.kernels.mean_variance_problem import (
+from jaxfin.kernels.mean_variance.problem import (
     Canonical,
     certificate,
     gradient,

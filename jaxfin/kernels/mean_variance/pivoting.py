@@ -18,14 +18,14 @@ from jax import Array
 
 from jaxfin.kernels.budget_projection import Prices, budget_projection
 from jaxfin.kernels.extremes import largest
-from jaxfin.kernels.mean_variance_kkt import (
+from jaxfin.kernels.mean_variance.kkt import (
     as_prices,
     binding_rows,
     listed_step,
     row_residual,
     spread_step,
 )
-from jaxfin.kernels.mean_variance_problem import (
+from jaxfin.kernels.mean_variance.problem import (
     ROUNDING,
     Canonical,
     curvature_product,

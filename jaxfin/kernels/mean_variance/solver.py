@@ -22,8 +22,8 @@ import numpy as np
 from jax import Array
 
 from jaxfin.errors import SolverError
-from jaxfin.kernels.mean_variance_adjoint import solution_with_gradient
-from jaxfin.kernels.mean_variance_problem import (
+from jaxfin.kernels.mean_variance.adjoint import solution_with_gradient
+from jaxfin.kernels.mean_variance.problem import (
     REFUSED,
     ROUNDING,
     canonical,
@@ -31,10 +31,10 @@ from jaxfin.kernels.mean_variance_problem import (
     curvature_product,
     objective,
 )
-from jaxfin.kernels.mean_variance_problem import Groups as Groups
-from jaxfin.kernels.mean_variance_problem import Problem as Problem
-from jaxfin.kernels.mean_variance_problem import Turnover as Turnover
-from jaxfin.kernels.mean_variance_problem import Verdict as Verdict
+from jaxfin.kernels.mean_variance.problem import Groups as Groups
+from jaxfin.kernels.mean_variance.problem import Problem as Problem
+from jaxfin.kernels.mean_variance.problem import Turnover as Turnover
+from jaxfin.kernels.mean_variance.problem import Verdict as Verdict
 
 Result = TypeVar("Result")
 

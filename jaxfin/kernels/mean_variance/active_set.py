@@ -18,14 +18,14 @@ from jax import Array
 
 from jaxfin.kernels.budget_projection import Prices
 from jaxfin.kernels.extremes import first_largest, largest
-from jaxfin.kernels.mean_variance_kkt import (
+from jaxfin.kernels.mean_variance.kkt import (
     as_prices,
     binding_rows,
     listed_product,
     listed_step,
     row_residual,
 )
-from jaxfin.kernels.mean_variance_problem import (
+from jaxfin.kernels.mean_variance.problem import (
     ROUNDING,
     Canonical,
     curvature_product,

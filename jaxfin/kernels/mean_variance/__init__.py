@@ -1,0 +1,1 @@
+"""Mean-variance portfolios that certify themselves; `solver` is the way in."""
