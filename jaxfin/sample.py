@@ -68,6 +68,11 @@ def sample_notes(
     about: list[str] = []
     if isinstance(model, Network) and model.check is not None:
         model.check(panel)
+    if isinstance(model, Network) and model.simple_returns and labels.log_returns:
+        raise ConfigError(
+            "model.loss=portfolio with data.returns=log: log returns of assets do not "
+            "add up to a portfolio's, take simple ones."
+        )
     if isinstance(model, Estimator) and model.examine is not None:
         about = model.examine(panel, labels)
     quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]

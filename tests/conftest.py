@@ -112,6 +112,18 @@ METHODS = {
     "lstm_mv-macro": Row(
         "lstm_mv", {**_OWN, "units": (3,), "macro": True, "reversal": False, "dense": 2}
     ),
+    "lstm_mv-portfolio": Row(
+        "lstm_mv",
+        {
+            **_OWN,
+            "units": (3,),
+            "spacing": 2,
+            "industry": True,
+            "loss": "portfolio",
+            "covariance": "ledoit_wolf",
+            "covariance_window": 4,
+        },
+    ),
     "lstm_stock": Row("lstm_stock", _STOCK, {"asset": 9}),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
@@ -233,6 +245,7 @@ def ragged_arrays(seed=0, periods=PERIODS, slots=SLOTS):
         "risk_free": rng.uniform(0, 0.005, periods),
         "macro": rng.normal(size=(periods, 2)),
         "factors": np.append(factors[:-1, :1], [[np.nan]], axis=0),
+        "industry": rng.integers(0, 4, shape)[..., None] == np.arange(3),
     }
 
 

@@ -19,6 +19,7 @@ from jaxfin.data.checks import (
     suspicions,
 )
 from jaxfin.data.columns import Columns
+from jaxfin.data.industries import indicators, industry_names
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
 from jaxfin.data.releases import frequencies, lagged
 from jaxfin.data.slots import Layout, layout, whole_number_names
@@ -130,6 +131,11 @@ def assemble(
         )
     if rate is not None and not excess:
         earned = earned - rate[:, None]
+    industry, sectors = None, None
+    industries: tuple[str, ...] = ()
+    if columns.sector is not None:
+        industry, industries = _industries(keys[columns.sector], where)
+        sectors = _sectors(keys[columns.sector], where, notes)
     bounds = np.searchsorted(period, np.arange(len(where.dates) + 1))
     panel = make_panel(
         RowsByDate(values, slot, bounds, where.held.shape[1]),
@@ -138,11 +144,9 @@ def assemble(
         asset=where.held,
         size=size,
         risk_free=rate,
+        industry=industry,
         scale=scale,
     )
-    sectors = None
-    if columns.sector is not None:
-        sectors = _sectors(keys[columns.sector], where, notes)
     labels = PanelLabels(
         dates=where.dates,
         assets=tuple(str(identifier) for identifier in where.names),
@@ -151,6 +155,7 @@ def assemble(
         periods_per_year=periods_per_year,
         risk_free_known=rate is not None,
         sectors=sectors,
+        industries=industries,
     )
     return Dataset(name, panel, labels, (*notes, *notes_of_lags))
 
@@ -278,6 +283,14 @@ def _without_values(names: tuple[str, ...], values: np.ndarray) -> list[str]:
         f"warning: {', '.join(empty)} has no value in any row, so all assets are alike "
         "in it: exclude it."
     ]
+
+
+def _industries(column: pd.Series, where: Layout) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(T, N, C) the industry printed in each row, and the C names."""
+    names = industry_names(column)
+    industry = np.zeros((*where.held.shape, len(names)), bool)
+    industry[where.period, where.slot] = indicators(column, names)
+    return industry, names
 
 
 def _sectors(column: pd.Series, where: Layout, notes: list[str]) -> tuple[str, ...]:

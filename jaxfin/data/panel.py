@@ -54,6 +54,8 @@ class Panel(NamedTuple):
     macro: Array  # (T, Q) known at t
     factors: Array  # (T, G) realised over (t, t+1]
     managed: ManagedPortfolios  # (T, P+1) kind="ols", realised over (t, t+1]
+    # (T, N, C) bool known at t, the industry an asset is in, if any; None = no data
+    industry: Array | None = None
 
 
 class PanelLabels(NamedTuple):
@@ -65,7 +67,9 @@ class PanelLabels(NamedTuple):
     factors: Sequence[str]  # (G,)
     periods_per_year: int
     risk_free_known: bool = True  # False: taken as zero, returns are then raw
-    sectors: Sequence[str] | None = None  # one per asset id, "" unknown; None: no file
+    # one per asset id, its last one, "" unknown; for tables only. None: no file
+    sectors: Sequence[str] | None = None
+    industries: Sequence[str] = ()  # (C,)
     log_returns: bool = False  # True: log(1+R) - log(1+rf) in place of R - rf
 
 
@@ -110,6 +114,7 @@ def make_panel(
     risk_free: np.ndarray | None = None,
     macro: np.ndarray | None = None,
     factors: np.ndarray | None = None,
+    industry: np.ndarray | None = None,
     scale: bool = True,
     dtype: Any = np.float32,
 ) -> Panel:
@@ -129,6 +134,7 @@ def make_panel(
       risk_free: (T,) over (t, t+1]; default zero.
       macro: (T, Q) known at t. factors: (T, G) realised over (t, t+1], NaN in rows
         not yet realised becomes 0.
+      industry: (T, N, C) bool, known at t.
       scale: rank-scale the characteristics; False keeps their units (missing is then
         the median of the date).
       dtype: of the arrays kept; managed portfolios are computed in float64.
@@ -198,6 +204,7 @@ def make_panel(
             jnp.asarray(managed.observed),
             jnp.asarray(managed.condition, dtype),
         ),
+        industry=None if industry is None else jnp.asarray(industry),
     )
 
 

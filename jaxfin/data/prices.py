@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from jaxfin.data.industries import with_sectors
 from jaxfin.data.panel import Dataset
 from jaxfin.data.price_dataset import (
     PERIODS_PER_YEAR,
@@ -165,7 +166,7 @@ def prices(
     )
     recipe = Recipe(frequency, history, returns=returns, scale=scale, start=first)
     dataset = dataset_of_prices(parts, recipe)
-    return dataset if sectors is None else _with_sectors(dataset, sectors)
+    return dataset if sectors is None else _sectors_of(dataset, sectors)
 
 
 def _date(option: str, given: str | None) -> pd.Timestamp | None:
@@ -250,7 +251,7 @@ def _take_market(
     return without(table, [market]), table.close[market]
 
 
-def _with_sectors(dataset: Dataset, path: str) -> Dataset:
+def _sectors_of(dataset: Dataset, path: str) -> Dataset:
     """Sectors of the assets from a CSV file, "" where it has none."""
     try:
         table = pd.read_csv(path, dtype=str)
@@ -263,9 +264,8 @@ def _with_sectors(dataset: Dataset, path: str) -> Dataset:
             f"{table.columns[0]!r}: name one so."
         )
     of = dict(zip(table.iloc[:, 0], table[found[0]].fillna(""), strict=True))
-    labels = dataset.labels
-    sectors = tuple(of.get(asset, "") for asset in labels.assets)
+    sectors = tuple(of.get(asset, "") for asset in dataset.labels.assets)
     notes = dataset.notes
     if unknown := sectors.count(""):
         notes += (f"{unknown} assets have no sector in {path}.",)
-    return dataset._replace(labels=labels._replace(sectors=sectors), notes=notes)
+    return with_sectors(dataset, sectors)._replace(notes=notes)

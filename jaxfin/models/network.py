@@ -80,6 +80,7 @@ class Network(NamedTuple):
     lookback: int = 1  # rows <= t the factor network reads, row t included
     # host: raises ConfigError if the network cannot be used on a panel
     check: Callable[[Panel], None] | None = None
+    simple_returns: bool = False  # of no use on a panel of log returns
     by_asset: bool = False  # a lane is of one asset, hyper["asset"]: see `fit.lanes`
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 from jaxfin.errors import ConfigError, nearest
-
-CovarianceName = Literal["sample", "ledoit_wolf"]
+from jaxfin.kernels.mean_variance.long_only import CovarianceName
 
 
 @dataclasses.dataclass(frozen=True)

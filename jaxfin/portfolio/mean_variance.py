@@ -21,16 +21,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxfin.data.panel import Panel
+from jaxfin.data.trailing import Past, past, trailing
 from jaxfin.errors import ConfigError
-from jaxfin.kernels import (
-    Problem,
-    ledoit_wolf,
-    mean_variance_batch,
-    require_solved,
-    sample_covariance,
-)
+from jaxfin.kernels import Problem, mean_variance_batch, require_solved
+from jaxfin.kernels.mean_variance.long_only import CovarianceName, long_only
 from jaxfin.kernels.mean_variance.solver import MeanVariance, lanes
-from jaxfin.portfolio.config import CovarianceName, PortfolioConfig
+from jaxfin.portfolio.config import PortfolioConfig
 from jaxfin.portfolio.sorts import leg_weights
 
 
@@ -60,11 +56,9 @@ def history(panel: Panel, rows: ArrayLike, window: int) -> History:
 
     Timing: reads returns of rows <= t-1, asset ids of rows <= t, universe of row t.
 
-    Missing data: an asset is complete if it is in the universe of t and has an observed
-    return in every one of these rows, in the same slot under the same id. Others have
-    no mean (NaN): returns are not imputed, and none of an asset that held the slot
-    before is taken for its own. Rows that would begin before the panel are complete for
-    no asset.
+    Missing data: an asset is complete as in `data.trailing`. Others have no mean (NaN):
+    returns are not imputed, and none of an asset that held the slot before is taken for
+    its own.
 
     Args:
       panel: excess returns are simple, see `data.panel.simple_returns`.
@@ -72,7 +66,7 @@ def history(panel: Panel, rows: ArrayLike, window: int) -> History:
       window: at least 1.
     """
     with jax.enable_x64(True):
-        return History(*map(np.asarray, _histories(*_past(panel, rows), window)))
+        return History(*map(np.asarray, _histories(_past(panel), _index(rows), window)))
 
 
 def mean_variance_weights(
@@ -107,13 +101,14 @@ def mean_variance_weights(
     """
     rows, forecast = np.asarray(rows), np.asarray(forecast, np.float64)
     chex.assert_shape(forecast, (len(rows), panel.universe.shape[1]))
-    past = history(panel, rows, settings.covariance_window)
-    eligible = past.complete & np.isfinite(forecast)
+    complete = history(panel, rows, settings.covariance_window).complete
+    eligible = complete & np.isfinite(forecast)
     count = eligible.sum(axis=1)
     _refuse_too_few(count, rows, settings.upper)
     with jax.enable_x64(True):
         made = _solved(
-            *_past(panel, rows),
+            _past(panel),
+            _index(rows),
             jnp.asarray(np.where(eligible, forecast, 0)),
             jnp.asarray(eligible),
             jnp.asarray(settings.risk_aversion, float),
@@ -184,48 +179,21 @@ def _refuse_too_few(count: np.ndarray, rows: np.ndarray, upper: float) -> None:
         )
 
 
-def _past(panel: Panel, rows: ArrayLike) -> tuple[Array, ...]:
+def _past(panel: Panel) -> Past:
     """What every program here reads, in float64; call within ``enable_x64``."""
-    return (
-        jnp.asarray(np.asarray(panel.excess_returns, np.float64)),
-        jnp.asarray(panel.observed),
-        jnp.asarray(panel.universe),
-        jnp.asarray(panel.asset),
-        jnp.asarray(np.asarray(rows), jnp.int32),
-    )
+    values = past(panel)
+    returns = np.asarray(values.excess_returns, np.float64)
+    return Past(jnp.asarray(returns), *map(jnp.asarray, values[1:]))
 
 
-def _trailing(
-    returns: Array,
-    observed: Array,
-    universe: Array,
-    asset: Array,
-    t: Array,
-    window: int,
-) -> tuple[Array, Array]:
-    """(window, N) returns before t, 0 of assets that lack one, and (N,) who lacks none.
-
-    Row t itself is read of universe and asset alone.
-    """
-    before = t - window + jnp.arange(window)
-    index = jnp.maximum(before, 0)
-    sample = returns[index]
-    there = observed[index] & jnp.isfinite(sample) & (asset[index] == asset[t])
-    complete = universe[t] & jnp.all(there & (before >= 0)[:, None], axis=0)
-    return jnp.where(complete, sample, 0), complete
+def _index(rows: ArrayLike) -> Array:
+    return jnp.asarray(np.asarray(rows), jnp.int32)
 
 
 @partial(jax.jit, static_argnames="window")
-def _histories(
-    returns: Array,
-    observed: Array,
-    universe: Array,
-    asset: Array,
-    rows: Array,
-    window: int,
-) -> tuple[Array, Array]:
+def _histories(past: Past, rows: Array, window: int) -> tuple[Array, Array]:
     def one(t: Array) -> tuple[Array, Array]:
-        sample, complete = _trailing(returns, observed, universe, asset, t, window)
+        sample, complete = trailing(past, t, window)
         return jnp.where(complete, jnp.mean(sample, axis=0), jnp.nan), complete
 
     return lanes(one, (rows,))
@@ -233,10 +201,7 @@ def _histories(
 
 @partial(jax.jit, static_argnames=("window", "covariance"))
 def _solved(
-    returns: Array,
-    observed: Array,
-    universe: Array,
-    asset: Array,
+    past: Past,
     rows: Array,
     forecast: Array,
     eligible: Array,
@@ -249,21 +214,14 @@ def _solved(
     """One problem per row; a row without eligible assets has a budget of nothing."""
 
     def problem(t: Array, mean: Array, live: Array) -> Problem:
-        sample, _ = _trailing(returns, observed, universe, asset, t, window)
-        risk = (
-            sample_covariance(sample)
-            if covariance == "sample"
-            else ledoit_wolf(sample, live)
+        sample, _ = trailing(past, t, window)
+        return long_only(
+            mean,
+            sample,
+            live,
+            risk_aversion=risk_aversion,
+            upper=upper,
+            covariance=covariance,
         )
-        # One number added to all means moves no weights, since these sum to one. It
-        # gives the KKT conditions a scale to hold to where means are nothing beside
-        # risk: a singular Sigma can have a portfolio without any, where the gradient
-        # would else be rounding alone.
-        count = jnp.sum(live).astype(mean.dtype)
-        variances = jnp.where(live, jnp.var(sample, axis=0, ddof=1), 0)
-        level = risk_aversion * jnp.sum(variances) / jnp.maximum(count, 1)
-        lift = jnp.where(jnp.max(jnp.abs(mean)) < level, level, 0)
-        budget = jnp.minimum(count, 1)
-        return Problem(mean + lift, risk, risk_aversion, budget, 0.0, upper, mask=live)
 
     return mean_variance_batch(problem, (rows, forecast, eligible))

@@ -47,6 +47,7 @@ def poisoned_arrays(arrays, t):
     ruined["universe"][later] = flipped
     ruined["asset"][later] += 1000
     ruined["size"][later] = np.nan
+    ruined["industry"][later] = ~ruined["industry"][later]
     for field in ("risk_free", "macro"):  # these may not be missing
         ruined[field][later] = rng.normal(5, 5, ruined[field][later].shape)
     return ruined
@@ -65,7 +66,7 @@ def poisoned_device(panel, t):
 
     with jax.enable_x64(True):
         known_at_t = ("characteristics", "universe", "asset", "size", "macro")
-        known_at_t += ("risk_free",)
+        known_at_t += ("risk_free", "industry")
         realised_after = ("excess_returns", "observed", "factors", "managed")
         assert {*known_at_t, *realised_after} == set(panel._fields)
         later = {field: ruin(getattr(panel, field), t + 1) for field in known_at_t}

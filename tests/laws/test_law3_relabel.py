@@ -39,6 +39,7 @@ def with_empty_slots(arrays):
                 "asset": -1,
                 "excess_returns": np.nan,
                 "size": 1e6,
+                "industry": True,
             }.get(name)
             if junk is None:
                 junk = rng.normal(size=(len(value), ADDED, CHARACTERISTICS))

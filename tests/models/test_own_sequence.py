@@ -17,7 +17,7 @@ TRAINING = np.arange(5, 25)
 ROWS = np.array([2, 30, -1, 7, 36, 15])
 OPTIONS = {
     "lstm": {"reversal": True, "macro": True, "dense": 2},
-    "gru": {"reversal": False, "macro": False, "dense": 0},
+    "gru": {"reversal": False, "dense": 0, "industry": True, "spacing": 3},
 }
 
 
@@ -54,7 +54,8 @@ def expected(kind, params, panel, t, i):
     panel = jax.tree.map(np.asarray, panel)
     mask = panel.universe & panel.observed
     lookback, there = [], []
-    for s in range(t - L + 1, t + 1):
+    apart = options.get("spacing", 1)
+    for s in range(t - (L - 1) * apart, t + 1, apart):
         own = s >= 0 and panel.asset[s, i] == panel.asset[t, i]
         there.append(own and (panel.universe[s, i] or s == t))
         z = [panel.characteristics[max(s, 0), i]]
@@ -62,9 +63,11 @@ def expected(kind, params, panel, t, i):
             known = s >= 1 and panel.asset[s - 1, i] == panel.asset[s, i]
             past = panel.excess_returns[s - 1, i] if known and mask[s - 1, i] else 0
             z.append([past / statistics["return_scale"]])
-        if options["macro"]:
+        if options.get("macro"):
             series = panel.macro[max(s, 0)] - statistics["macro_mean"]
             z.append(series / statistics["macro_scale"])
+        if options.get("industry"):
+            z.append(panel.industry[max(s, 0), i])
         lookback.append(np.concatenate(z) * there[-1])
     states = lookback
     for number in range(len(UNITS)):
@@ -93,7 +96,7 @@ def test_statistics_are_of_the_training_rows(case, panel):
     returns = np.asarray(panel.excess_returns)[TRAINING][live]
     statistics = params["statistics"]
     np.testing.assert_allclose(statistics["return_scale"], np.sqrt(np.mean(returns**2)))
-    if OPTIONS[kind]["macro"]:
+    if OPTIONS[kind].get("macro"):
         own = np.asarray(panel.macro)[TRAINING]
         np.testing.assert_allclose(statistics["macro_mean"], own.mean(axis=0))
         np.testing.assert_allclose(statistics["macro_scale"], own.std(axis=0))
