@@ -30,7 +30,7 @@ from jaxfin.report import run_directory
 from jaxfin.report.comparison_page import PAGE, console_comparison, write_comparison
 from jaxfin.report.comparison_tables import Compared
 from jaxfin.report.strategy_comparison import PAGE as STRATEGIES
-from jaxfin.report.strategy_comparison import write_strategy_comparison
+from jaxfin.report.strategy_comparison import Contender, write_strategy_comparison
 from jaxfin.report.tables import conditions
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.study import run_study
@@ -124,7 +124,14 @@ def run_comparison(
         told = conditions(study.metrics, data=dataset.name)
         write_strategy_comparison(
             folder,
-            {name.replace("-", " ", 1): r.metrics for name, r in results.items()},
+            {
+                name.replace("-", " ", 1): Contender(
+                    each.config.to_dict(), each.metrics, each.portfolios
+                )
+                for name, each in results.items()
+            },
+            dataset,
+            study_windows(config, dataset),
             study.provenance,
             title=title,
             conditions=told,

@@ -53,6 +53,7 @@ def dataset():
     dates = pd.date_range("2000-01-31", periods=len(market), freq="ME")
     names = [f"a{i}" for i in range(slots)]
     labels = PanelLabels(dates, names, list("wxyz"), ["MktRF"], 12, log_returns=True)
+    labels = labels._replace(industries=("Arms", "Oil", "Toys"), macro=("CPI", "Rf"))
     return Dataset("ragged", build_panel(arrays, np.float32), labels)
 
 
@@ -214,3 +215,28 @@ def test_portfolios_of_several_models_stand_side_by_side(strategies):
     rmse = squared.groupby(frame["date"]).mean() ** 0.5
     assert errors.loc["lstm_mv", "RMSE mean"] == pytest.approx(rmse.mean(), rel=1e-5)
     assert errors.loc["lstm_mv", "RMSE sd"] == pytest.approx(rmse.std(), rel=1e-5)
+
+
+def test_variables_settings_and_utility_are_told(strategies, dataset):
+    folder, found = strategies
+    variables = pd.read_csv(folder / "tables" / "table2_variables.csv", index_col=0)
+    cpi = np.asarray(dataset.panel.macro, float)[:20, 0]
+    row = variables.loc["CPI (macro)"]
+    expected = [cpi.mean(), cpi.std(), cpi.min(), np.median(cpi), cpi.max()]
+    np.testing.assert_allclose(row[["mean", "sd", "min", "median", "max"]], expected)
+    settings = pd.read_csv(folder / "tables" / "table3_settings.csv", index_col=0)
+    assert settings.loc["units", "lstm_mv"] == "3"
+    assert settings.loc["gamma"].tolist() == ["-", "0.1"]
+    assert "gamma 0.1, C 0.1" in settings.loc["chosen most often"].iloc[1]
+    page = (folder / "strategies.md").read_text()
+    assert "figure5_industries" in page
+    assert (folder / "figures" / "figure5_industries.png").exists()
+    utility = pd.read_csv(folder / "tables" / "table5_utility.csv", index_col=0)
+    frame = found.study.portfolios
+    own = frame[frame["portfolio"] == "forecast"].set_index("date")["net"].dropna()
+    equal = frame[frame["portfolio"] == "equal_weighted"].set_index("date")["net"]
+    annual = 1200 * (own - 1.5 * own**2).mean()
+    assert utility.loc["lstm_mv", "utility (% p.a.)"] == pytest.approx(annual)
+    difference = 1200 * (equal - 1.5 * equal**2).dropna().mean() - annual
+    found = utility.loc["equal-weighted universe", "less the first's (% p.a.)"]
+    assert found == pytest.approx(difference)

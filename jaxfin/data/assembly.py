@@ -19,6 +19,7 @@ from jaxfin.data.checks import (
     suspicions,
 )
 from jaxfin.data.columns import Columns
+from jaxfin.data.description import describe
 from jaxfin.data.industries import indicators, industry_names
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
 from jaxfin.data.releases import frequencies, lagged
@@ -137,8 +138,9 @@ def assemble(
         industry, industries = _industries(keys[columns.sector], where)
         sectors = _sectors(keys[columns.sector], where, notes)
     bounds = np.searchsorted(period, np.arange(len(where.dates) + 1))
+    raw = RowsByDate(values, slot, bounds, where.held.shape[1])
     panel = make_panel(
-        RowsByDate(values, slot, bounds, where.held.shape[1]),
+        raw,
         earned,
         universe,
         asset=where.held,
@@ -157,7 +159,13 @@ def assemble(
         sectors=sectors,
         industries=industries,
     )
-    return Dataset(name, panel, labels, (*notes, *notes_of_lags))
+    return Dataset(
+        name,
+        panel,
+        labels,
+        (*notes, *notes_of_lags),
+        description=describe(raw, universe),
+    )
 
 
 def _lags(

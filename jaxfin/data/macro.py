@@ -86,7 +86,9 @@ def with_macro(
         note += f"; {len(left)} more are not known at every date: {', '.join(left[:8])}"
         note += ", ..." if len(left) > 8 else ""
     return dataset._replace(
-        panel=panel._replace(macro=macro), notes=(*dataset.notes, note + ".")
+        panel=panel._replace(macro=macro),
+        labels=dataset.labels._replace(macro=tuple(kept)),
+        notes=(*dataset.notes, note + "."),
     )
 
 

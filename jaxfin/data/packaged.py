@@ -7,6 +7,7 @@ import pandas as pd
 from linearmodels.datasets import french as french_library
 
 from jaxfin.data.characteristics import WINDOW, price_characteristics
+from jaxfin.data.description import describe
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
 from jaxfin.data.transforms import next_period_returns
 from jaxfin.errors import DataError
@@ -50,10 +51,11 @@ def french() -> Dataset:
     characteristics, names = characteristics[..., kept], [names[k] for k in kept]
     excess = returns.sub(risk_free, axis=0).to_numpy()
     start = WINDOW - 1
+    universe = np.ones(excess[start:].shape, bool)
     panel = make_panel(
         characteristics[start:],
         next_period_returns(excess)[start:],
-        np.ones(excess[start:].shape, bool),
+        universe,
         risk_free=risk_free.shift(-1).ffill().to_numpy()[start:],
         factors=next_period_returns(table[_FACTORS].to_numpy())[start:],
     )
@@ -80,7 +82,8 @@ def french() -> Dataset:
         "One vintage of the library, as linearmodels ships it: the library revises its "
         "history, and this is not what was known at each date.",
     )
-    return Dataset("french", panel, labels, notes)
+    description = describe(characteristics[start:], universe)
+    return Dataset("french", panel, labels, notes, description=description)
 
 
 def _check(table: pd.DataFrame) -> None:

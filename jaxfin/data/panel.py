@@ -70,6 +70,7 @@ class PanelLabels(NamedTuple):
     # one per asset id, its last one, "" unknown; for tables only. None: no file
     sectors: Sequence[str] | None = None
     industries: Sequence[str] = ()  # (C,)
+    macro: Sequence[str] = ()  # (Q,)
     log_returns: bool = False  # True: log(1+R) - log(1+rf) in place of R - rf
 
 
@@ -83,6 +84,17 @@ class Truth(NamedTuple):
     filtered: np.ndarray | None = None  # (T, N) E[r | true betas, factors before t]
 
 
+class Description(NamedTuple):
+    """Raw characteristics of each period's universe, (T, P); NaN: nobody has one."""
+
+    known: np.ndarray  # share of the universe with a value
+    mean: np.ndarray
+    sd: np.ndarray  # ddof=0
+    smallest: np.ndarray
+    median: np.ndarray
+    largest: np.ndarray
+
+
 class Dataset(NamedTuple):
     """A panel with its labels, where it came from, and what was noticed on the way."""
 
@@ -91,6 +103,7 @@ class Dataset(NamedTuple):
     labels: PanelLabels
     notes: tuple[str, ...] = ()
     truth: Truth | None = None
+    description: Description | None = None  # of all assets, before ranks
 
 
 class ByDate(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxfin.data.checks import suspicions
+from jaxfin.data.description import describe
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
 from jaxfin.data.price_checks import suspect_splits
 from jaxfin.data.price_files import Prices
@@ -126,7 +127,9 @@ def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
     if is_daily(pd.DatetimeIndex(close.index)):
         market = None if parts.market is None else parts.market.reindex(close.index)
         notes += suspect_splits(close.loc[:, kept], market)
-    return Dataset(parts.name, panel, labels, tuple(notes))
+    return Dataset(
+        parts.name, panel, labels, tuple(notes), description=describe(known, alive)
+    )
 
 
 def _excess(raw: np.ndarray, paid: np.ndarray, returns: Returns) -> np.ndarray:

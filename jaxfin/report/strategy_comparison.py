@@ -1,14 +1,16 @@
-"""Mean-variance portfolios of several models: Tables 4-6 and Figure 6 of paper 002."""
+"""Mean-variance portfolios of several models: the tables of paper 002."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxfin.data.panel import Dataset
+from jaxfin.evaluate.utility import compare_utility
 from jaxfin.report.canvas import (
     BLUE,
     GREEN,
@@ -22,7 +24,13 @@ from jaxfin.report.canvas import (
 )
 from jaxfin.report.comparison_page import write_page
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
+from jaxfin.report.strategy_inputs import (
+    industries_figure,
+    settings_table,
+    variable_table,
+)
 from jaxfin.report.tables import markdown
+from jaxfin.windows import Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,12 +45,26 @@ _PLAIN = {
     "equal_weighted": "equal-weighted universe",
     "cap_weighted": "cap-weighted universe",
 }
+_FIGURES = {
+    "figure5_industries": "table2_variables",
+    "figure6_strategies": "table5_performance",
+}
 _STYLES = (BLUE, ORANGE, GREEN, GREY)
+
+
+class Contender(NamedTuple):
+    """A finished study with mean-variance strategies."""
+
+    config: Mapping[str, Any]  # `StudyConfig.to_dict`
+    metrics: Metrics
+    portfolios: pd.DataFrame  # `Judgement.portfolios`
 
 
 def write_strategy_comparison(
     folder: Path,
-    results: Mapping[str, Metrics],
+    results: Mapping[str, Contender],
+    dataset: Dataset,
+    windows: Windows,
     provenance: Mapping[str, Any],
     *,
     title: str,
@@ -53,35 +75,53 @@ def write_strategy_comparison(
 
     Args:
       folder: of the study.
-      results: label -> metrics of a study with mean-variance strategies, the compared
-        one first.
+      results: by label, the study that the others are compared with first.
+      dataset: that all were run on. windows: of all.
       provenance: of the study.
       title: of the page. conditions: what all numbers are of.
       notes: what a reader must know about data and models.
     """
-    tables = strategy_comparison_tables(results, conditions)
+    metrics = {name: result.metrics for name, result in results.items()}
+    configs = {name: result.config for name, result in results.items()}
+    trained = slice(int(windows.train_start[0]), int(windows.train_stop[0]))
+    tables = {
+        "table2_variables": variable_table(dataset, trained, conditions),
+        "table3_settings": settings_table(configs, metrics, conditions),
+        **strategy_comparison_tables(
+            results, dataset.labels.periods_per_year, conditions
+        ),
+    }
+    decided = int(windows.test_start[0])
+    drawn = {
+        "figure5_industries": industries_figure(dataset, decided, conditions),
+        "figure6_strategies": strategy_wealth(metrics, conditions),
+    }
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
     write_paper_tables(folder / "tables", tables)
-    save_figures(
-        folder / "figures", {"figure6_strategies": strategy_wealth(results, conditions)}
-    )
+    save_figures(folder / "figures", figures)
     parts = [f"# {title}", conditions]
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     for name, table in tables.items():
         parts += [f"## {table.title}", markdown(text(table)), table.note]
-        if name == "table5_performance":
-            parts.append("![figure6_strategies](figures/figure6_strategies.png)")
+        parts += [
+            f"![{figure}](figures/{figure}.png)"
+            for figure in figures
+            if _FIGURES[figure] == name
+        ]
     write_page(folder / PAGE, parts, provenance)
 
 
 def strategy_comparison_tables(
-    results: Mapping[str, Metrics], conditions: str
+    results: Mapping[str, Contender], periods_per_year: int, conditions: str
 ) -> dict[str, PaperTable]:
-    """Every table by file name."""
+    """Every table of results by file name."""
+    metrics = {name: result.metrics for name, result in results.items()}
     return {
-        "table4_errors": _errors(results, conditions),
-        "table5_performance": _performance(results, conditions),
-        "table5_years": _years(results, conditions),
-        "table6_holdings": _holdings(results, conditions),
+        "table4_errors": _errors(metrics, conditions),
+        "table5_performance": _performance(metrics, conditions),
+        "table5_utility": _utility(results, periods_per_year, conditions),
+        "table5_years": _years(metrics, conditions),
+        "table6_holdings": _holdings(metrics, conditions),
     }
 
 
@@ -138,6 +178,48 @@ def _performance(results: Mapping[str, Metrics], conditions: str) -> PaperTable:
         "annualised returns include the risk-free rate, Sharpe ratios do not."
     )
     return PaperTable("Table 5. Portfolios", values, note, conditions)
+
+
+def _utility(
+    results: Mapping[str, Contender], periods_per_year: int, conditions: str
+) -> PaperTable:
+    """What an investor with the strategies' risk aversion got out of each."""
+    first = next(iter(results.values()))
+    net = {
+        name: _net(result.portfolios, "forecast") for name, result in results.items()
+    }
+    net |= {
+        called: _net(first.portfolios, name)
+        for name, called in _PLAIN.items()
+        if called in _rows({name: first.metrics})
+    }
+    together = pd.DataFrame(net)  # by date
+    aversion = first.metrics["mean_variance"]["risk_aversion"]
+    made = compare_utility(
+        {str(name): together[name].to_numpy() for name in together},
+        aversion,
+        periods_per_year,
+    )
+    rows = {
+        name: {
+            "utility (% p.a.)": 100 * own.annual,
+            "se": 100 * own.standard_error,
+            "less the first's (% p.a.)": 100 * own.difference,
+            "t": own.statistic,
+        }
+        for name, own in made.items()
+    }
+    values = pd.DataFrame.from_dict(rows, orient="index").rename_axis("portfolio")
+    note = (
+        f"Net excess returns r with utility r - {aversion / 2:g} r^2 a period. "
+        "Standard errors and t are Newey-West; each t is of one comparison alone."
+    )
+    return PaperTable("Table 5, realised utility", values, note, conditions)
+
+
+def _net(portfolios: pd.DataFrame, name: str) -> pd.Series:
+    own = portfolios[portfolios["portfolio"] == name]
+    return own.set_index("date")["net"]
 
 
 def _years(results: Mapping[str, Metrics], conditions: str) -> PaperTable:
