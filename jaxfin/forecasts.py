@@ -49,7 +49,9 @@ class Forecasts(NamedTuple):
     member_factors: np.ndarray | None = None
 
 
-def select(info: FitInfo, grid: LaneGrid) -> Selection:
+def select(
+    info: FitInfo, grid: LaneGrid, pooled: np.ndarray | None = None
+) -> Selection:
     """Choose each window's hyperparameters by validation score alone.
 
     The point with the lowest validation score averaged over the seeds that did not
@@ -59,6 +61,8 @@ def select(info: FitInfo, grid: LaneGrid) -> Selection:
     Args:
       info: of every lane, leaves (W, A).
       grid: the lanes, seeds outermost.
+      pooled: (W, W) bool, row w the windows whose mean scores choose for window w, as
+        of `sample.tuning_windows`; None = its own.
     """
     assets = (grid.assets,) if grid.assets else ()
     shape = (-1, grid.seeds, *assets, grid.points)
@@ -68,7 +72,15 @@ def select(info: FitInfo, grid: LaneGrid) -> Selection:
     members = usable.sum(axis=1)
     mean = np.where(usable, score, 0).sum(axis=1) / np.maximum(members, 1)
     mean = np.where(members > 0, mean, np.inf)
-    best = mean.argmin(axis=-1)
+    criterion = mean
+    if pooled is not None:
+        known = np.isfinite(mean)
+        total = np.tensordot(pooled.astype(float), np.where(known, mean, 0), axes=1)
+        count = np.tensordot(pooled.astype(float), known.astype(float), axes=1)
+        usual = total / np.maximum(count, 1)
+        # A point must have a member to forecast with in the window itself.
+        criterion = np.where(known & (count > 0), usual, np.inf)
+    best = criterion.argmin(axis=-1)
     chosen = best[:, None, ..., None]
     survived = np.take_along_axis(usable, chosen, axis=-1)[..., 0]
     lowest = np.take_along_axis(mean, best[..., None], axis=-1)[..., 0]

@@ -27,7 +27,7 @@ def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
     dates, asked = dataset.labels.dates, config.windows
     horizon = config.model_options.get("horizon", 1)
     embargo = max(asked.embargo, (horizon if isinstance(horizon, int) else 1) - 1)
-    realised = dates[1:].append(dates[-1:] + (dates[-1] - dates[-2]))
+    realised = _realised(dates)
 
     def row(date: str | None, default: int, side: Literal["left", "right"]) -> int:
         if date is None:
@@ -51,6 +51,50 @@ def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:
         if asked.first_test is None
         else row(asked.first_test, 0, "left"),
     )
+
+
+def tuning_windows(
+    config: StudyConfig, dataset: Dataset, windows: Windows
+) -> np.ndarray | None:
+    """(W, W) bool: the windows whose validation samples choose for each window.
+
+    Those that lie, by the dates at which their returns are realised, in the latest
+    year of ``fit.tuning`` that is over when the window's first test decision is made.
+    None if no years are given.
+
+    Raises:
+      ConfigError: a window has no such year, or no validation sample lies in it.
+    """
+    if not config.fit.tuning:
+        return None
+    dates = dataset.labels.dates
+    year = np.asarray(_realised(dates).year)
+    first = year[np.asarray(windows.valid_start)]
+    last = year[np.asarray(windows.valid_stop) - 1]
+    pooled = np.zeros((len(first), len(first)), bool)
+    for window, row in enumerate(np.asarray(windows.test_start)):
+        over = [y for y in config.fit.tuning if year[row] > y]
+        if not over:
+            raise ConfigError(
+                f"fit.tuning={list(config.fit.tuning)}: none of these years is over at "
+                f"the test decision of {dates[row]:%Y-%m-%d}; begin later "
+                "(windows.first_test) or name an earlier year."
+            )
+        pooled[window] = (first == max(over)) & (last == max(over))
+        if not pooled[window].any():
+            raise ConfigError(
+                f"fit.tuning={list(config.fit.tuning)}: no window's validation sample "
+                f"lies in {max(over)}; windows.valid={config.windows.valid} and "
+                f"windows.test={config.windows.test} let one do so where they are "
+                "short enough and windows.first_test begins early enough."
+            )
+    return pooled
+
+
+def _realised(dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """When the return of each row is earned, the last one's a period later."""
+    later = dates[-1] + (dates[-1] - dates[-2])
+    return pd.DatetimeIndex([*dates[1:], later])
 
 
 def sample_notes(

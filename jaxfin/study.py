@@ -32,7 +32,7 @@ from jaxfin.outcome import load_study as load_study
 from jaxfin.report import run_directory
 from jaxfin.report.progress import Progress
 from jaxfin.report.tables import console_tables
-from jaxfin.sample import sample_notes, study_windows
+from jaxfin.sample import sample_notes, study_windows, tuning_windows
 from jaxfin.training import train
 from jaxfin.windows import Windows
 
@@ -240,7 +240,9 @@ def _judged(
 ) -> Outcome:
     """Selected, forecast, judged; ``seconds`` gets what that took."""
     with _timed(seconds, "evaluate"):
-        selection = select(fits.fitted.info, fits.grid)
+        selection = select(
+            fits.fitted.info, fits.grid, tuning_windows(config, tested, windows)
+        )
         for window, *asset in np.argwhere(selection.point < 0):
             who = f" of {tested.labels.assets[asset[0]]}" if asset else ""
             message = f"window {window}: every lane{who} diverged, it has no forecast"

@@ -199,3 +199,29 @@ def test_progress_is_told_of_every_window(panel32, windows, grid, fitted, select
         progress=lambda done, of: seen.append((done, of)),
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_pooled_windows_choose_by_their_mean_score():
+    """Two points, two seeds, four windows; window 2 lost a point, window 3 both."""
+    score = np.array(
+        [  # point 0, 1 of seed 0, then of seed 1
+            [1.0, 2.0, 1.0, 2.0],
+            [5.0, 1.0, 5.0, np.inf],
+            [1.0, 0.5, 1.0, 0.5],
+            [1.0, 1.0, 1.0, 1.0],
+        ]
+    )
+    status = np.zeros(score.shape, int)
+    status[1, 3] = status[2, [1, 3]] = status[3] = DIVERGED
+    none = np.zeros(score.shape, int)
+    info = FitInfo(status, score, none, none, score[..., None])
+    hypers = {"l1": np.tile([0.1, 1.0], 2), "seed": np.repeat([0, 1], 2)}
+    grid = LaneGrid(hypers, seeds=2, points=2)
+    assert select(info, grid).point.tolist() == [0, 1, 0, -1]
+    pooled = np.zeros((4, 4), bool)
+    pooled[0, :2] = pooled[1, :2] = pooled[2, :2] = pooled[3, :2] = True
+    # Points score 3 and 1.5 over windows 0 and 1; window 2 cannot have the better one.
+    made = select(info, grid, pooled)
+    assert made.point.tolist() == [1, 1, 0, -1]
+    assert made.score[:2].tolist() == [2.0, 1.0]  # each window's own
+    assert made.survived[1].tolist() == [True, False]

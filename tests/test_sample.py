@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from conftest import build_panel, ragged_arrays
 
-from jaxfin.config import StudyConfig, WindowsConfig
+from jaxfin.config import FitConfig, StudyConfig, WindowsConfig
 from jaxfin.data.panel import Dataset, PanelLabels
-from jaxfin.errors import WindowError
-from jaxfin.sample import study_windows
+from jaxfin.errors import ConfigError, WindowError
+from jaxfin.sample import study_windows, tuning_windows
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,44 @@ def test_a_fit_ends_before_the_first_forecast_is_made(dataset, horizon):
         config = StudyConfig(model="capm", model_options=options, windows=asked)
         made = study_windows(config, dataset)
         assert (made.valid_stop == made.test_start - (horizon - 1)).all()
+
+
+def test_tuning_years_choose_for_the_windows_after_them(dataset):
+    """Refitted every quarter; validation samples of half a year."""
+    fit = FitConfig(tuning=(2001, 2002))
+    config = StudyConfig(
+        windows=WindowsConfig(
+            train=12, valid=6, test=3, first_test="2002-01-31", end="2003-10-31"
+        ),
+        fit=fit,
+    )
+    windows = study_windows(config, dataset)
+    pooled = tuning_windows(config, dataset, windows)
+    for w in range(len(windows.train_start)):
+        own = realised(dataset, windows.test_start[w], windows.test_start[w] + 1)[0]
+        spans = {
+            realised(dataset, windows.valid_start[v], windows.valid_stop[v])
+            for v in np.flatnonzero(pooled[w])
+        }
+        if own < "2003-01":  # 2002 is not over
+            assert spans == {("2001-07", "2001-12")}
+        else:
+            quarters = {("2002-01", "2002-06"), ("2002-04", "2002-09")}
+            assert spans == {*quarters, ("2002-07", "2002-12")}
+        latest = max(np.flatnonzero(pooled[w]))
+        assert windows.valid_stop[latest] <= windows.test_start[w]
+    assert tuning_windows(StudyConfig(), dataset, windows) is None
+
+
+@pytest.mark.parametrize(
+    ("tuning", "message"),
+    [((2003,), "none of these years is over"), ((2000,), "no window's validation")],
+)
+def test_tuning_years_that_cannot_be_used_are_named(dataset, tuning, message):
+    config = StudyConfig(
+        windows=WindowsConfig(train=12, valid=6, test=3, first_test="2002-01-31"),
+        fit=FitConfig(tuning=tuning),
+    )
+    windows = study_windows(config, dataset)
+    with pytest.raises(ConfigError, match=message):
+        tuning_windows(config, dataset, windows)

@@ -19,6 +19,11 @@ class FitConfig:
       max_epochs: passes over the training rows at most.
       patience: epochs without a better validation score before a lane stops.
       batch_periods: periods in a minibatch; an epoch's batches are of equal size.
+      warm_start: a window's lanes begin where those of the window before ended, and
+        windows are fitted one after the other. Networks only.
+      tuning: calendar years; the grid's point is chosen on validation samples that lie
+        in the latest of them that is over, and held until the next. () chooses in every
+        window on its own sample.
       clip: largest norm of a step's gradient over all weights of a lane, or None.
       chunk_epochs: epochs per call of the compiled program.
       memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
@@ -31,6 +36,8 @@ class FitConfig:
     max_epochs: int = 100
     patience: int = 10
     batch_periods: int = 16
+    warm_start: bool = False
+    tuning: tuple[int, ...] = ()
     clip: float | None = None
     chunk_epochs: int = 10
     memory_gb: float | None = None

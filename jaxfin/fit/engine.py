@@ -331,7 +331,8 @@ def network_method(
         inputs = network.prepare(panel)
         lane = programs.start(key, inputs, window, hyper)
         if start is not None:
-            lane = lane._replace(weights=ravel_pytree(start.params["weights"])[0])
+            weights = ravel_pytree(start.params["weights"])[0]
+            lane = lane._replace(weights=weights, best_weights=weights)
         lanes = jax.tree.map(lambda leaf: leaf[None], lane)
         hypers = {name: jnp.asarray(value)[None] for name, value in hyper.items()}
         for position, advance in enumerate(programs.advance):

@@ -17,6 +17,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,10 +27,10 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxfin.data.panel import Panel
-from jaxfin.errors import FitError
+from jaxfin.errors import ConfigError, FitError
 from jaxfin.fit.config import FitConfig
 from jaxfin.fit.engine import Lane, LanePrograms, lane_programs
-from jaxfin.fit.method import ACTIVE, DIVERGED, Fitted
+from jaxfin.fit.method import ACTIVE, DIVERGED, STOPPED, Fitted
 from jaxfin.models.network import Network
 from jaxfin.windows import Windows, longest, window_at
 
@@ -166,8 +167,14 @@ def run_lanes(
       devices: that lanes are spread over; None = all local devices.
 
     Raises:
+      ConfigError: a warm start of a network with several training phases.
       FitError: every lane of every window diverged.
     """
+    if config.warm_start and len(network.phases) > 1:
+        raise ConfigError(
+            "fit.warm_start=true: the model is trained in phases, each of which starts "
+            "from the one before; leave it out."
+        )
     count, lanes = len(np.asarray(windows.train_start)), grid.lanes
     mesh = Mesh(np.asarray(devices or jax.local_devices()), ("lanes",))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -191,9 +198,10 @@ def run_lanes(
     budget = _memory_budget(config.memory_gb)
     compiled_at: dict[tuple[int, int], Any] = {}
     cap = lanes
-    if count < mesh.size:  # fewer windows than devices: share a window's lanes out
-        cap = _rung(-(-lanes * count // mesh.size), lanes)
-    packs_in_all = count * -(-lanes // cap)
+    together = 1 if config.warm_start else count
+    if together < mesh.size:  # fewer windows than devices: share their lanes out
+        cap = _rung(-(-lanes * together // mesh.size), lanes)
+    packs_in_all = together * -(-lanes // cap)
     visits = min(-(-packs_in_all // mesh.size), VISITS) * mesh.size
 
     def compiled(width: int, phase: int, state: Lane) -> Any:
@@ -225,7 +233,15 @@ def run_lanes(
             status = np.asarray(state.status)
             continue
         epoch = np.asarray(state.epoch)
-        visit, pack = _next_packs(status, epoch, cap, visits, mesh.size)
+        if config.warm_start:
+            window = int((status == ACTIVE).any(axis=1).argmax())
+            waiting = status.copy()
+            waiting[window + 1 :] = STOPPED
+            if window and (epoch[window] == 0).all():
+                state = _inherit(state, window)
+            visit, pack = _next_packs(waiting, epoch, cap, visits, mesh.size)
+        else:
+            visit, pack = _next_packs(status, epoch, cap, visits, mesh.size)
         program = compiled(pack.shape[1], phase, state)
         if pack.shape[1] > 1 and _temporary_bytes(program) > budget:
             # A power of two, so that a resumed run finds the same ladder again.
@@ -268,6 +284,19 @@ def fitted_lanes(
 
     # On one device: what follows is small.
     return every_lane(panel, jax.device_put(state, jax.local_devices()[0]))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _inherit(state: Lane, window: Array | int) -> Lane:
+    """Lanes of a window at the best weights of those of the one before."""
+    sound = state.status[window - 1] != DIVERGED
+    weights = jnp.where(
+        sound[:, None], state.best_weights[window - 1], state.weights[window]
+    )
+    return state._replace(
+        weights=state.weights.at[window].set(weights),
+        best_weights=state.best_weights.at[window].set(weights),
+    )
 
 
 def _programs(network: Network, windows: Windows, config: FitConfig) -> LanePrograms:

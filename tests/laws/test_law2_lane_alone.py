@@ -117,6 +117,34 @@ def test_lane_among_others_equals_the_fit_alone(method_name, fits, panel, window
     assert len(np.unique(scores)) == scores.size  # no two lanes are the same fit
 
 
+@pytest.mark.parametrize("method_name", ["cae-1", "lstm_mv-macro"])
+def test_warm_lanes_begin_where_others_ended(method_name, panel, windows, x64):
+    """Window after window by itself, each from the one before."""
+    config = dataclasses.replace(CONFIG, l1=(0.01,), warm_start=True, max_epochs=3)
+    grid = lane_grid(config, np.float64)
+    network = METHODS[method_name].network()
+    updates = updates_of(network, panel, windows, grid, config)
+    together = fitted_of(network, panel, windows, config, updates[-1].state)
+    with jax.enable_x64(True):
+        method = network_method(network, config, train_length=TRAIN, valid_length=VALID)
+        for lane in range(grid.lanes):
+            hyper = {name: values[lane] for name, values in grid.hypers.items()}
+            before = None
+            for window in range(len(windows.train_start)):
+                own = scalars(window_at(windows, window))
+                before = method.fit(jax.random.key(KEY), panel, own, hyper, before)
+                at = jax.tree.map(lambda leaf, w=window, a=lane: leaf[w, a], together)
+                assert_close(at, before)
+    cold = dataclasses.replace(config, warm_start=False)
+    other = fits_of(network, panel, windows, grid, cold)
+    changed = np.asarray(other.info.best_score) != np.asarray(together.info.best_score)
+    assert changed[1:].all() and not changed[0].any()
+    # Going on from the state after the first window gives the same.
+    resumed = updates_of(network, panel, windows, grid, config, updates[0].state)
+    again = fitted_of(network, panel, windows, config, resumed[-1].state)
+    assert_close(again, together, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method_name",
