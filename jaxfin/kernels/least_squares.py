@@ -35,11 +35,16 @@ def projection(
     chex.assert_rank([design, targets, mask], [2, 2, 1])
     design = jnp.where(mask[:, None], design, 0)
     targets = jnp.where(mask[:, None], targets, 0)
-    values, vectors = jnp.linalg.eigh(design.T @ design)
+    return minimum_norm(design.T @ design, design.T @ targets, rcond=rcond)
+
+
+def minimum_norm(gram: Array, moments: Array, *, rcond: float = 1e-8) -> Projection:
+    """The same from D'D (P, P) and D'Y (P, R), for designs that are summed up."""
+    values, vectors = jnp.linalg.eigh(gram)
     largest = values[-1]
     keep = values > rcond * largest
     inverse = jnp.where(keep, 1 / jnp.where(keep, values, 1), 0)
-    coefficients = vectors @ (inverse[:, None] * (vectors.T @ (design.T @ targets)))
+    coefficients = vectors @ (inverse[:, None] * (vectors.T @ moments))
     singular = values[0] <= jnp.finfo(values.dtype).eps * largest
     condition = jnp.where(
         singular, jnp.inf, largest / jnp.where(singular, 1, values[0])

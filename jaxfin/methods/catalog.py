@@ -17,6 +17,7 @@ from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
 from jaxfin.methods.market_forest import rf_capm
 from jaxfin.methods.nnar import nnar_capm
+from jaxfin.methods.regression import linear
 from jaxfin.methods.svr import svr
 from jaxfin.models.autoencoder import cae
 from jaxfin.models.capm import lstm_capm, lstm_stock
@@ -53,6 +54,7 @@ CATALOG: Mapping[str, Entry] = {
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
     "gan": Entry(gan, 1, "SDF network against moment network (Chen-Pelger-Zhu)"),
     "ipca": Entry(ipca, 3, "instrumented principal components (KPS 2019)"),
+    "linear": Entry(linear, None, "regression on all characteristics and lags (004)"),
     "lstm_capm": Entry(
         lstm_capm, None, "LSTM forecast of the market, rolling alpha and beta (000)"
     ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from jaxfin.data.lookbacks import check_lookback
 from jaxfin.data.panel import Panel, PanelLabels
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.fit.estimator import Estimator, HostFit
@@ -22,6 +24,8 @@ def forest(
     max_features: tuple[float, ...] = (0.1, 0.33),
     min_leaf: float = 0.001,
     max_rows: int = 50_000,
+    lookback: int = 1,
+    spacing: int = 1,
     macro: bool = False,
 ) -> Estimator:
     """Random forest of Gu, Kelly and Xiu (2020): E_t[r_{i,t+1}] = g(z_{i,t}).
@@ -41,7 +45,8 @@ def forest(
       min_leaf: smallest leaf, as a share of the rows grown on.
       max_rows: stock-periods grown on at most, drawn at random from the training rows
         where there are more; the run's notes say so.
-      macro: the panel's macro series are features too.
+      lookback: L, rows of characteristics that are read: t, t-S, .. spacing: S.
+      macro: the panel's macro series of row t are features too.
 
     Raises:
       ConfigError: a number out of range; macro=true on a panel without macro series.
@@ -59,6 +64,9 @@ def forest(
             )
     if not max_depth or not max_features:
         raise ConfigError("model.max_depth and model.max_features need a value each.")
+
+    check_lookback(lookback, spacing)
+    read: Any = {"macro": macro, "lookback": lookback, "spacing": spacing}
 
     def examine(panel: Panel, labels: PanelLabels) -> list[str]:
         check_macro(panel, macro)
@@ -82,21 +90,21 @@ def forest(
         row, slot = drawn(rng, (row, slot), max_rows)
         grown = grown_forest(
             rng,
-            features(panel, row, slot, macro=macro),
+            features(panel, row, slot, **read),
             returns[row, slot],
             trees=trees,
             max_depth=int(hyper["max_depth"]),
             max_features=min(1.0, hyper["max_features"]),
             min_leaf=min_leaf,
         )
-        error = returns[valid] - grown(features(panel, *valid, macro=macro))
+        error = returns[valid] - grown(features(panel, *valid, **read))
 
         def predict(panel: Panel, rows: np.ndarray) -> np.ndarray:
             # Beyond the universe: a half of it may be trained on, the other tested.
             live = np.asarray(panel.asset)[rows] >= 0
             made = np.zeros(live.shape)
             place, slot = np.nonzero(live)
-            own = features(panel, rows[place], slot, macro=macro)
+            own = features(panel, rows[place], slot, **read)
             made[place, slot] = grown(own)
             return made
 

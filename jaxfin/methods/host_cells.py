@@ -31,10 +31,27 @@ def drawn(
 
 
 def features(
-    panel: Panel, row: np.ndarray, slot: np.ndarray, *, macro: bool = False
+    panel: Panel,
+    row: np.ndarray,
+    slot: np.ndarray,
+    *,
+    macro: bool = False,
+    lookback: int = 1,
+    spacing: int = 1,
 ) -> np.ndarray:
-    """(cells, P) characteristics of row t, and with ``macro`` its macro series."""
-    chosen = np.asarray(panel.characteristics)[row, slot]
+    """(cells, L P) characteristics of rows t-(L-1)S .. t, the oldest first.
+
+    Those of rows before the asset came are zero, see `data.lookbacks`. With ``macro``
+    the macro series of row t follow.
+    """
+    steps = row[:, None] + spacing * np.arange(1 - lookback, 1)
+    index, own = np.maximum(steps, 0), slot[:, None]
+    asset = np.asarray(panel.asset)
+    there = (steps >= 0) & np.asarray(panel.universe)[index, own]
+    there &= asset[index, own] == asset[row, slot][:, None]
+    there[:, -1] = True
+    lags = np.where(there[..., None], np.asarray(panel.characteristics)[index, own], 0)
+    chosen = lags.reshape(len(row), -1)
     if not macro:
         return chosen
     return np.concatenate([chosen, np.asarray(panel.macro)[row]], axis=1)

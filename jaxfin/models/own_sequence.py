@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxfin.data.lookbacks import check_lookback, own_lookback
 from jaxfin.data.panel import Panel
 from jaxfin.data.trailing import Past, past
-from jaxfin.errors import ConfigError, at_least_one
+from jaxfin.errors import ConfigError
 from jaxfin.kernels.mean_variance.long_only import CovarianceName
 from jaxfin.models.factor import block_count
 from jaxfin.models.losses import (
@@ -122,8 +123,7 @@ def own_sequence(
 
     Source: paper 002, section 3.2, with the loss on the last position.
     """
-    at_least_one("model.lookback", lookback)
-    at_least_one("model.spacing", spacing)
+    check_lookback(lookback, spacing)
     net = series_network(
         1, kind=kind, units=units, dense=dense, heads=heads, dtype=dtype
     )
@@ -196,15 +196,10 @@ def own_sequence(
         noise: Noise | None = None,
     ) -> Array:
         """(M, N) g / s."""
-        steps = rows[:, None] + spacing * jnp.arange(1 - lookback, 1)
-        index = jnp.maximum(steps, 0)
-        asset = inputs.past.asset
-        there = (steps >= 0)[..., None] & inputs.past.universe[index]
-        there &= asset[index] == asset[jnp.maximum(rows, 0)][:, None]
-        # The row itself is always read: whoever is forecast is there.
-        there = there.at[:, -1].set(True)
+        held = inputs.past
+        index, there = own_lookback(held.asset, held.universe, rows, lookback, spacing)
         values = jnp.where(there[..., None], variables(statistics, inputs, index), 0)
-        months, slots = rows.shape[0], asset.shape[1]
+        months, slots = rows.shape[0], there.shape[2]
         values = jnp.swapaxes(values, 1, 2).reshape(months * slots, lookback, -1)
         there = jnp.swapaxes(there, 1, 2).reshape(months * slots, lookback)
         rates = None if noise is None else (noise[0], noise[1], noise[1])

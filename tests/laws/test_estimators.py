@@ -67,11 +67,25 @@ ESTIMATORS = {
     "ipca-elastic-net": Row("ipca", {"alpha": (0.01, 0.1), "l1_ratio": (0.5,)}),
     "ols3": Row("ols3"),
     "ols3-huber": Row("ols3", {"huber": True, "covariates": ("beta", "bm")}),
-    "rf": Row("rf", FOREST),
+    "linear": Row("linear", {"lookback": 2, "spacing": 3}),
+    "linear-macro": Row("linear", {"macro": True}),
+    "rf": Row("rf", {**FOREST, "lookback": 2}),
     "rf-macro": Row("rf", {**FOREST, "macro": True, "max_rows": 10_000}),
     "svr": Row("svr", {"gamma": (0.1,), "C": (0.1, 1.0), "max_rows": 60}),
     "svr-macro": Row(
         "svr", {"gamma": (0.1, 1.0), "C": (1.0,), "macro": True, "max_rows": 60}
+    ),
+    "svr-lags": Row(
+        "svr",
+        {
+            "gamma": (0.1,),
+            "C": (1.0,),
+            "lookback": 3,
+            "spacing": 2,
+            "scale_target": False,
+            "epsilon": 0.01,
+            "max_rows": 60,
+        },
     ),
     "capm": Row("capm", {**HYBRID, "alpha": False}),
     "capm-rolling": Row("capm", {**HYBRID, "market": "rolling", "days": 6}),
