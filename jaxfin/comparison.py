@@ -29,8 +29,11 @@ from jaxfin.outcome import StudyResult, load_study
 from jaxfin.report import run_directory
 from jaxfin.report.comparison_page import PAGE, console_comparison, write_comparison
 from jaxfin.report.comparison_tables import Compared
+from jaxfin.report.contender import Contender
+from jaxfin.report.sort_comparison import PAGE as SORTS
+from jaxfin.report.sort_comparison import write_sort_comparison
 from jaxfin.report.strategy_comparison import PAGE as STRATEGIES
-from jaxfin.report.strategy_comparison import Contender, write_strategy_comparison
+from jaxfin.report.strategy_comparison import write_strategy_comparison
 from jaxfin.report.tables import conditions
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.study import run_study
@@ -62,7 +65,8 @@ def run_comparison(
 
     Args:
       config: of the study, with at least one benchmark.
-      dataset: judged instead of ``config.data``; it has a market, its first factor.
+      dataset: judged instead of ``config.data``. Forecasts of its market, its first
+        factor, and of single assets are compared where it has one.
       directory, resume, quiet, checkpoint_seconds: as of `study.run_study`.
 
     Raises:
@@ -75,11 +79,6 @@ def run_comparison(
         raise ConfigError("benchmarks=[]: name at least one model to compare with.")
     if dataset is None:
         dataset = load_dataset(config.data, config.data_options)
-    if not (dataset.panel.factors.shape[1] or config.portfolio.mean_variance):
-        raise ConfigError(
-            "benchmarks: the data have no market to compare forecasts of; use "
-            "data=sp500 or data=prices, or portfolio.mean_variance=true."
-        )
     _check(rivals, dataset)
     study = run_study(
         config,
@@ -119,17 +118,21 @@ def run_comparison(
             if note not in own
         ),
     ]
+    results = {
+        name.replace("-", " ", 1): Contender(
+            each.config.to_dict(), each.metrics, each.portfolios
+        )
+        for name, each in {config.model: study, **found}.items()
+    }
+    told = conditions(study.metrics, data=dataset.name)
+    write_sort_comparison(
+        folder, results, study.provenance, title=title, conditions=told, notes=notes
+    )
+    console.print(f"sorted portfolios: {folder / SORTS}", soft_wrap=True)
     if config.portfolio.mean_variance:
-        results = {config.model: study, **found}
-        told = conditions(study.metrics, data=dataset.name)
         write_strategy_comparison(
             folder,
-            {
-                name.replace("-", " ", 1): Contender(
-                    each.config.to_dict(), each.metrics, each.portfolios
-                )
-                for name, each in results.items()
-            },
+            results,
             dataset,
             study_windows(config, dataset),
             study.provenance,
@@ -138,8 +141,9 @@ def run_comparison(
             notes=notes,
         )
         console.print(f"strategies: {folder / STRATEGIES}", soft_wrap=True)
-        if study.factors is None:
-            return ComparedStudies(study, found, None)
+    market = bool(dataset.panel.factors.shape[1])
+    if not market or (config.portfolio.mean_variance and study.factors is None):
+        return ComparedStudies(study, found, None)
     compared = compared_studies(config, dataset, study, found)
     write_comparison(folder, compared, study.provenance, title=title, notes=notes)
     console.print(console_comparison(compared))

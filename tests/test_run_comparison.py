@@ -201,10 +201,19 @@ def test_portfolios_of_several_models_stand_side_by_side(strategies):
     page = (folder / "strategies.md").read_text()
     assert "Table 6. Holdings" in page and "figure6_strategies" in page
     table = pd.read_csv(folder / "tables" / "table5_performance.csv", index_col=0)
+    sorts = pd.read_csv(folder / "tables" / "sorts_long_short.csv", index_col=0)
+    accuracy = pd.read_csv(folder / "tables" / "sorts_accuracy.csv", index_col=0)
+    assert "## Top quantile" in (folder / "sorts.md").read_text()
     (svr,) = found.benchmarks.values()
     for name, result in {"lstm_mv": found.study, "svr gamma0_1-C0_1": svr}.items():
         own = result.metrics["strategies"]["forecast"]
         assert table.loc[name, "Sharpe gross"] == pytest.approx(own["sharpe"])
+        legs = result.metrics["portfolios"]["equal"]["long_short"]
+        assert sorts.loc[name, "return / risk"] == pytest.approx(legs["sharpe"])
+        frame = result.forecasts.dropna(subset="realised")
+        error = (frame["realised"] - frame["forecast"]).abs()
+        mae = error.groupby(frame["date"]).mean().mean()
+        assert accuracy.loc[name, "MAE (%)"] == pytest.approx(100 * mae, rel=1e-5)
     years = pd.read_csv(folder / "tables" / "table5_years.csv", index_col=0) / 100
     np.testing.assert_allclose(
         100 * ((1 + years).prod() - 1), table["cumulative net (%)"], rtol=1e-6

@@ -57,6 +57,7 @@ def forecast_errors(
 ) -> dict[str, PeriodErrors]:
     """Errors of each period's cross-section, described over periods.
 
+    mae_t         = mean_i |r_{i,t} - f_{i,t}|
     rmse_t        = sqrt(mean_i (r_{i,t} - f_{i,t})^2)
     scaled_rmse_t = rmse_t / sqrt(mean_i r_{i,t}^2), below 1 if better than zero
     mdape_t       = median_i |(r_{i,t} - f_{i,t}) / r_{i,t}|, of returns that are not 0
@@ -75,18 +76,19 @@ def forecast_errors(
       Over the periods that have the number; NaN without any, sd and skewness also with
       one, skewness also if all are equal.
 
-    Source: Table 4 of paper 002, which prints rmse and mape.
+    Source: Table 4 of paper 002, which prints rmse and mape, and of paper 004 (mae).
     """
     forecast, realised = np.asarray(forecast, float), np.asarray(realised, float)
     mask = np.asarray(mask, bool) & ~np.isnan(forecast)
     found: dict[str, list[float]] = {
-        name: [] for name in ("rmse", "scaled_rmse", "mdape", "mape")
+        name: [] for name in ("mae", "rmse", "scaled_rmse", "mdape", "mape")
     }
     for f, r, live in zip(forecast, realised, mask, strict=True):
         if not live.any():
             continue
         error, returns = np.abs(r[live] - f[live]), np.abs(r[live])
         rmse, zero = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(returns**2))
+        found["mae"].append(np.mean(error))
         found["rmse"].append(rmse)
         if zero > 0:
             share = error[returns > 0] / returns[returns > 0]

@@ -56,6 +56,11 @@ UNITS = {
     "r2_bound": "mean over seeds of the R2 that no factors can exceed given the seed's "
     "betas; it does not bound the ensemble",
     "rank_ic": "Spearman correlation of forecast and realised return, per period",
+    "forecast_errors": "cross-sectional errors of each scored period; mean, sd "
+    "(ddof=1), skewness and median over periods. mae and rmse: unit of the returns; "
+    "scaled_rmse: rmse / rmse of a forecast of zero; mdape: median of |error / "
+    "return|; mape: its mean, of which only the median over periods is told, since "
+    "returns near zero make any mean of it meaningless",
     "portfolios.*.mean": "per year, decimal, excess of the risk-free rate",
     "portfolios.*.volatility": "per year, decimal",
     "portfolios.*.sharpe": "annualised mean / sd (ddof=1)",
@@ -163,15 +168,15 @@ def judge(dataset: Dataset, forecasts: Forecasts, config: PortfolioConfig) -> Ju
         for weighting, legs in series.items()
     }
     units, every = UNITS, _named(series)
+    errors_by_kind = forecast_errors(forecasts.forecast, returns, mask)
+    metrics["forecast_errors"] = {
+        kind: described._asdict() for kind, described in errors_by_kind.items()
+    }
     if config.mean_variance:
         strategies = mean_variance_strategies(dataset, forecasts, config)
         metrics |= strategy_metrics(
             strategies, dataset, forecasts, scored, years, config
         )
-        errors_by_kind = forecast_errors(forecasts.forecast, returns, mask)
-        metrics["forecast_errors"] = {
-            kind: described._asdict() for kind, described in errors_by_kind.items()
-        }
         units = UNITS | STRATEGY_UNITS
         every |= {
             (WEIGHTING[name], name): made.series

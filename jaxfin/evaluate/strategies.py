@@ -66,11 +66,6 @@ UNITS = {
     "weights at most, largest of all decisions",
     "mean_variance": "settings, and the assets that strategies choose from in scored "
     "decisions",
-    "forecast_errors": "cross-sectional errors of each scored period; mean, sd "
-    "(ddof=1), skewness and median over periods. rmse: unit of the returns; "
-    "scaled_rmse: rmse / rmse of a forecast of zero; mdape: median of |error / "
-    "return|; mape: its mean, of which only the median over periods is told, since "
-    "returns near zero make any mean of it meaningless",
 }
 
 

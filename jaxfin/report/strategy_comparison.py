@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from jaxfin.report.canvas import (
     save_figures,
 )
 from jaxfin.report.comparison_page import write_page
+from jaxfin.report.contender import Contender
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
 from jaxfin.report.strategy_inputs import (
     industries_figure,
@@ -50,14 +51,6 @@ _FIGURES = {
     "figure6_strategies": "table5_performance",
 }
 _STYLES = (BLUE, ORANGE, GREEN, GREY)
-
-
-class Contender(NamedTuple):
-    """A finished study with mean-variance strategies."""
-
-    config: Mapping[str, Any]  # `StudyConfig.to_dict`
-    metrics: Metrics
-    portfolios: pd.DataFrame  # `Judgement.portfolios`
 
 
 def write_strategy_comparison(

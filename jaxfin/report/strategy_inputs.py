@@ -83,6 +83,8 @@ def settings_table(
     configs: Mapping[str, Mapping[str, Any]],
     metrics: Mapping[str, Mapping[str, Any]],
     conditions: str,
+    *,
+    title: str = "Table 3. Settings",
 ) -> PaperTable:
     """What each model was asked to be, and what validation chose most often.
 
@@ -92,7 +94,12 @@ def settings_table(
     columns: dict[str, dict[str, str]] = {}
     for name, config in configs.items():
         fit = {field: config["fit"].get(field) for field in _FIT}
-        chosen = [json.dumps(p) for p in metrics[name]["fit"]["selected"] if p]
+        points = metrics[name]["fit"]["selected"]
+        # Where every asset has lanes of its own, a window has a list of points.
+        flat = [
+            p for each in points for p in (each if isinstance(each, list) else [each])
+        ]
+        chosen = [json.dumps(point) for point in flat if point]
         columns[name] = {
             "model": config["model"],
             **{field: _word(value) for field, value in config["model_options"].items()},
@@ -113,7 +120,7 @@ def settings_table(
         "-: no setting of the model, or its default. Host models have no fit settings "
         "but the seeds. Chosen: on validation."
     )
-    return PaperTable("Table 3. Settings", values, note, conditions)
+    return PaperTable(title, values, note, conditions)
 
 
 def industries_figure(dataset: Dataset, row: int, conditions: str) -> Figure | None:

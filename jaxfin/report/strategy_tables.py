@@ -13,6 +13,7 @@ Metrics = Mapping[str, Any]
 
 GAP = 1e-15  # unit of the largest duality gap
 _ERRORS = {
+    "mae": "MAE",
     "rmse": "RMSE",
     "scaled_rmse": "RMSE / RMSE of zero",
     "mdape": "MdAPE",

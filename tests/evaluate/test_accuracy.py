@@ -85,6 +85,7 @@ def test_errors_of_two_periods_typed_by_hand():
     # Errors .4 of three returns; .3 of one return, which is zero.
     rmse = np.array([np.sqrt(0.16 / 3), 0.3])
     assert errors["rmse"].mean == pytest.approx(rmse.mean())
+    assert errors["mae"].mean == pytest.approx((0.4 / 3 + 0.3) / 2)
     assert errors["rmse"].sd == pytest.approx(np.ptp(rmse) / np.sqrt(2))
     assert errors["rmse"].median == pytest.approx(rmse.mean())
     assert errors["rmse"].skewness == pytest.approx(0, abs=1e-12)

@@ -150,7 +150,8 @@ def test_metrics_are_those_of_the_series(judged):
         assert list(reported["holdings"].values()) == pytest.approx(held.tolist())
         optimised = weighting == "mean_variance"
         assert (reported["largest_gap"] < 1e-12) == optimised
-    assert set(metrics["forecast_errors"]) == {"rmse", "scaled_rmse", "mdape", "mape"}
+    kinds = {"mae", "rmse", "scaled_rmse", "mdape", "mape"}
+    assert set(metrics["forecast_errors"]) == kinds
     assert {"strategies", "mean_variance", "forecast_errors"} <= set(metrics["units"])
 
 
@@ -192,7 +193,7 @@ def test_without_sizes_and_without_strategies():
     assert judgement.metrics["strategies"]["cap_weighted"].startswith("n/a: the panel")
     assert "cap_weighted" not in set(judgement.portfolios["portfolio"])
     plain = judge(dataset, forecasts, PortfolioConfig(quantiles=2))
-    for key in ("strategies", "mean_variance", "forecast_errors"):
+    for key in ("strategies", "mean_variance"):
         assert key not in plain.metrics and key not in plain.metrics["units"]
     assert set(plain.portfolios["portfolio"]) == {
         *("long_short", "long_only", "short_leg")
