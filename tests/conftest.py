@@ -99,6 +99,7 @@ METHODS = {
     "lstm_capm": Row("lstm_capm", _SERIES),
     "lstm_capm-gru": Row("lstm_capm", {**_SERIES, "kind": "gru", "alpha": False}),
     "lstm_capm-rnn": Row("lstm_capm", {**_SERIES, "kind": "rnn", "min_count": None}),
+    "lstm_capm-bilstm": Row("lstm_capm", {**_SERIES, "kind": "bilstm"}),
     "lstm_capm-attention": Row("lstm_capm", {**_SERIES, "kind": "attention"}),
     "lstm_capm-transformer": Row(
         "lstm_capm", {**_SERIES, "kind": "transformer", "units": (4, 4), "heads": 2}

@@ -223,7 +223,8 @@ def lstm_capm(
     are `market_loadings`: they need no training.
 
     Args:
-      kind: lstm, gru, rnn, attention (LSTM with attention) or transformer.
+      kind: lstm, gru, rnn, bilstm (both directions within the lookback), attention
+        (LSTM with attention) or transformer.
       units: of each recurrent layer; the paper has (128, 64). Of a transformer the
         width of each layer.
       dense: units of the ReLU layer before the output; the paper has 32.
