@@ -88,13 +88,17 @@ def attention_shares(
     return jnp.where(seen, jax.nn.softmax(scores, axis=-1), 0)
 
 
-def layer_norm(
-    values: Array, scale: Array, bias: Array, epsilon: float = 1e-6
-) -> Array:
-    """scale (v - mean) / sqrt(variance + epsilon) + bias over the last axis."""
+def layer_norm(values: Array, scale: Array, bias: Array) -> Array:
+    """scale (v - mean) / sqrt(variance + 1e-6) + bias over the last axis."""
+    mean = jnp.mean(values, axis=-1, keepdims=True)
+    return (values - mean) * inverse_spread(values) * scale + bias
+
+
+def inverse_spread(values: Array) -> Array:
+    """1 / sqrt(variance + 1e-6) over the last axis, which is kept."""
     mean = jnp.mean(values, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(values - mean), axis=-1, keepdims=True)
-    return (values - mean) * jax.lax.rsqrt(variance + epsilon) * scale + bias
+    return jax.lax.rsqrt(variance + 1e-6)
 
 
 def positions(length: int, width: int, dtype: Any = jnp.float32) -> Array:

@@ -24,7 +24,15 @@ from jaxfin.models.losses import (
     return_scale,
     row_moments,
 )
-from jaxfin.models.network import Hyper, Network, Params, Phase, check_macro
+from jaxfin.models.network import (
+    Hyper,
+    Network,
+    Params,
+    Phase,
+    Reader,
+    Reading,
+    check_macro,
+)
 from jaxfin.models.series import check_rate, series_network
 from jaxfin.models.series_nets import Kind
 
@@ -206,6 +214,37 @@ def own_sequence(
         made = jax.lax.map(lambda row: one(row[None])[0], rows, batch_size=ROWS)
         return statistics["return_scale"] * made
 
+    def own_past(statistics: Any, inputs: Inputs, rows: Array) -> tuple[Array, Array]:
+        """Variables (M, N, L, D) of the rows' lookbacks, and which are there."""
+        steps = rows[:, None] + jnp.arange(1 - lookback, 1)
+        index = jnp.maximum(steps, 0)
+        now = inputs.asset[jnp.maximum(rows, 0)][:, None]
+        there = (steps >= 0)[..., None] & inputs.live[index]
+        there = (there & (inputs.asset[index] == now)).at[:, -1].set(True)
+        values = jnp.where(there[..., None], variables(statistics, inputs, index), 0)
+        return jnp.swapaxes(values, 1, 2), jnp.swapaxes(there, 1, 2)
+
+    def reading(params: Params, inputs: Inputs, rows: Array) -> Reading:
+        statistics = params["statistics"]
+        values, there = own_past(statistics, inputs, rows)
+        shape = values.shape[:2]
+        return Reading(
+            weights=params["weights"],
+            statistics=(),
+            values=values,
+            there=there,
+            coefficients=jnp.full((*shape, 1), statistics["return_scale"]),
+            constant=jnp.zeros(shape, values.dtype),
+        )
+
+    def layout(inputs: Inputs) -> dict[str, int]:
+        parts = {
+            "characteristics": inputs.characteristics.shape[-1],
+            "reversal": int(reversal),
+            "macro": inputs.macro.shape[1],
+        }
+        return {name: count for name, count in parts.items() if count}
+
     return Network(
         prepare=prepare,
         init=init,
@@ -213,4 +252,5 @@ def own_sequence(
         forecast=forecast,
         contemporaneous=None,
         check=lambda panel: check_macro(panel, macro),
+        reader=Reader(net, reading, layout),
     )

@@ -19,7 +19,7 @@ STREET = (
     ("fit",),
     ("methods",),
     ("forecasts",),
-    ("portfolio",),
+    ("portfolio", "explain"),
     ("evaluate",),
     ("report",),
     ("config", "checkpoint", "interrupts"),
