@@ -102,6 +102,8 @@ def _recurrent(
                 rules, relevance[width:], context, shares, states
             )
         rest = jnp.zeros((), relevance.dtype)
+        if net.kind == "attention":  # a mean of no steps at all
+            rest += jnp.where(jnp.any(there), 0, jnp.sum(relevance[width:]))
         for own, inputs in zip(reversed(layers), reversed(read[:-1]), strict=True):
             arriving, left = _layer_back(cell, rules, own, inputs, there, arriving)
             rest = rest + left
