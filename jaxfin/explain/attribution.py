@@ -51,7 +51,7 @@ class Relevance(NamedTuple):
     score = constant + sum of values + rest + error
     """
 
-    values: Array  # (M, N, L, D) of each input, oldest first, as decimal returns
+    values: Array  # (M, N, L, D) of each input, oldest first, unit of the forecast
     rest: Array  # (M, N) of what is no variable: initial states, positions
     constant: Array  # (M, N) part of the forecast that the network has no say in
     score: Array  # (M, N) the forecast
