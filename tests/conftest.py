@@ -99,6 +99,7 @@ METHODS = {
     "lstm_capm": Row("lstm_capm", _SERIES),
     "lstm_capm-gru": Row("lstm_capm", {**_SERIES, "kind": "gru", "alpha": False}),
     "lstm_capm-rnn": Row("lstm_capm", {**_SERIES, "kind": "rnn", "min_count": None}),
+    "lstm_capm-bilstm": Row("lstm_capm", {**_SERIES, "kind": "bilstm"}),
     "lstm_capm-attention": Row("lstm_capm", {**_SERIES, "kind": "attention"}),
     "lstm_capm-transformer": Row(
         "lstm_capm", {**_SERIES, "kind": "transformer", "units": (4, 4), "heads": 2}
@@ -123,6 +124,27 @@ METHODS = {
             "covariance": "ledoit_wolf",
             "covariance_window": 4,
         },
+    ),
+    "bilstm": Row("bilstm", {"lookback": 3, "spacing": 2, "units": (3, 2)}),
+    "dnn": Row("dnn", {"lookback": 2, "units": (4,), "dense": 3}),
+    "lstm_lrp": Row(
+        "lstm_lrp",
+        {"lookback": 3, "units": (3,), "bias_factor": 0.5, "product": "prop"},
+    ),
+    "dnn_lrp": Row("dnn_lrp", {"lookback": 2, "units": (4,), "variant": "2017"}),
+    "dnn_lrp-all": Row(
+        "dnn_lrp",
+        {
+            "lookback": 2,
+            "units": (4,),
+            "reversal": True,
+            "macro": True,
+            "industry": True,
+            "product": "half",
+        },
+    ),
+    "lstm_lrp-abs": Row(
+        "lstm_lrp", {"lookback": 2, "units": (3,), "dense": 2, "product": "abs"}
     ),
     "lstm_stock": Row("lstm_stock", _STOCK, {"asset": 9}),
 }
@@ -164,7 +186,8 @@ class Fits:
                 train_length=TRAIN,
                 valid_length=VALID,
             )
-            jitted = Method(*(each and jax.jit(each) for each in plain))
+            functions = plain._replace(explanation=None)
+            jitted = Method(*(each and jax.jit(each) for each in functions))
             self._methods[name, dtype] = jitted
         return self._methods[name, dtype]
 

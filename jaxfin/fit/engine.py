@@ -19,12 +19,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxfin.data.panel import Panel
+from jaxfin.explain.attribution import relevance
+from jaxfin.explain.rules import Rules
 from jaxfin.fit.config import FitConfig
 from jaxfin.fit.method import (
     ACTIVE,
     DIVERGED,
     EXHAUSTED,
     STOPPED,
+    Explanation,
     FitInfo,
     Fitted,
     Method,
@@ -356,11 +359,18 @@ def network_method(
         assert network.factor_forecast is not None
         return network.factor_forecast(fitted.params, network.prepare(panel), rows)
 
+    def explained(fitted: Fitted, panel: Panel, rows: Array, rules: Rules) -> Array:
+        inputs = network.prepare(panel)
+        return relevance(network, fitted.params, inputs, rows, rules).values
+
+    reader = network.reader
     return Method(
         fit,
         forecast,
         contemporaneous if network.contemporaneous else None,
         factor_forecast if network.factor_forecast else None,
+        reader
+        and Explanation(explained, lambda panel: reader.layout(network.prepare(panel))),
     )
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxfin.data.panel import Panel
+from jaxfin.explain.rules import Rules
 
 # A lane's status. Every value but ACTIVE is final.
 ACTIVE, STOPPED, EXHAUSTED, DIVERGED = 0, 1, 2, 3
@@ -37,6 +38,16 @@ class Fitted(NamedTuple):
     info: FitInfo
 
 
+class Explanation(NamedTuple):
+    """What each variable a model reads accounts for in its forecasts."""
+
+    # (fitted, panel, rows, rules) -> (rows, N, L, D) in the unit of the forecasts
+    relevance: Callable[[Fitted, Panel, Array, Rules], Array]
+    # panel -> names of the parts of D and how many variables each has, in order:
+    # characteristics, reversal, macro, industry, series
+    layout: Callable[[Panel], dict[str, int]]
+
+
 class Method(NamedTuple):
     """A model that can be fitted on one window and asked for forecasts.
 
@@ -47,10 +58,12 @@ class Method(NamedTuple):
     ``contemporaneous(fitted, panel, rows)`` returns betas (rows, N, K) and factors
     (rows, K), or is None where the model has no factors. ``factor_forecast(fitted,
     panel, rows)`` returns forecasts (rows, G) of the panel's first factors, or is None
-    where the model makes none.
+    where the model makes none. ``explanation`` is None where nothing can be said of
+    single variables.
     """
 
     fit: Callable[..., Fitted]
     forecast: Callable[[Fitted, Panel, Array], Array]
     contemporaneous: Callable[[Fitted, Panel, Array], tuple[Array, Array]] | None
     factor_forecast: Callable[[Fitted, Panel, Array], Array] | None = None
+    explanation: Explanation | None = None

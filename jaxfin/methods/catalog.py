@@ -18,6 +18,7 @@ from jaxfin.methods.linear import ols3
 from jaxfin.methods.market_forest import rf_capm
 from jaxfin.methods.nnar import nnar_capm
 from jaxfin.methods.regression import linear
+from jaxfin.methods.relevance_forecast import relevance_sequence
 from jaxfin.methods.svr import svr
 from jaxfin.models.autoencoder import cae
 from jaxfin.models.capm import lstm_capm, lstm_stock
@@ -48,7 +49,30 @@ class Entry:
         return keyword_hints(self.build, hidden=("factors", "dtype"))
 
 
+# Five observations a quarter apart, as in paper 004; further keywords as ever.
+_QUARTERLY: dict[str, Any] = {"lookback": 5, "spacing": 3, "reversal": False}
+
 CATALOG: Mapping[str, Entry] = {
+    "bilstm": Entry(
+        partial(own_sequence, "bilstm", units=(16,), dropout=0.0, **_QUARTERLY),
+        None,
+        "LSTM in both directions on a stock's quarterly past (004)",
+    ),
+    "dnn": Entry(
+        partial(own_sequence, "dense", units=(40, 40), dropout=0.0, **_QUARTERLY),
+        None,
+        "dense layers on a stock's quarterly past (004)",
+    ),
+    "dnn_lrp": Entry(
+        partial(relevance_sequence, "dense", units=(40, 40)),
+        None,
+        "dense layers, forecasts by relevance propagation (004)",
+    ),
+    "lstm_lrp": Entry(
+        partial(relevance_sequence, "bilstm"),
+        None,
+        "LSTM in both directions, forecasts by relevance propagation (004)",
+    ),
     "arima_capm": Entry(arima_capm, None, "ARIMA of the market, rolling alpha, beta"),
     "capm": Entry(capm, None, "mean market return, rolling alpha and beta"),
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),

@@ -11,8 +11,9 @@ from jax import Array
 
 from jaxfin.data.lookbacks import check_lookback, own_lookback
 from jaxfin.data.panel import Panel, PanelLabels
+from jaxfin.explain.rules import Rules
 from jaxfin.fit.estimator import Estimator, Sample, one_piece_info
-from jaxfin.fit.method import Fitted, Method
+from jaxfin.fit.method import Explanation, Fitted, Method
 from jaxfin.kernels.least_squares import minimum_norm
 from jaxfin.models.network import check_macro
 from jaxfin.windows import Windows, rows_between
@@ -109,6 +110,26 @@ def linear(*, lookback: int = 1, spacing: int = 1, macro: bool = False) -> Estim
                 lambda row: design(panel, row) @ coefficients.astype(float), every
             ).astype(panel.characteristics.dtype)
 
-        return Method(fit, forecast, None)
+        def relevance(fitted: Fitted, panel: Panel, rows: Array, rules: Rules) -> Array:
+            """(M, N, L, D) coefficients times variables, macro series at the last."""
+            slopes = fitted.params["coefficients"][1:].astype(float)
+            width = panel.characteristics.shape[2]
+
+            def own(row: Array) -> Array:
+                parts = design(panel, row)[:, 1:] * slopes
+                lags = parts[:, : lookback * width]
+                lags = lags.reshape(-1, lookback, width)
+                last = parts[:, None, lookback * width :]
+                earlier = jnp.zeros((len(last), lookback - 1, last.shape[2]))
+                series = jnp.concatenate([earlier.astype(last.dtype), last], axis=1)
+                return jnp.concatenate([lags, series], axis=2)
+
+            return jax.lax.map(own, jnp.asarray(rows))
+
+        def layout(panel: Panel) -> dict[str, int]:
+            parts = {"characteristics": panel.characteristics.shape[2]}
+            return parts | ({"macro": panel.macro.shape[1]} if macro else {})
+
+        return Method(fit, forecast, None, explanation=Explanation(relevance, layout))
 
     return Estimator(method, x64=True, examine=examine)

@@ -55,20 +55,9 @@ def encoder_block(
 
     Source: Vaswani et al. (2017), section 3.1, norms after the sums.
     """
-    rows, length, width = inputs.shape
-
-    def split(kernel: Array) -> Array:
-        made = inputs @ kernel
-        return made.reshape(rows, length, heads, width // heads)
-
-    query, key, value = map(
-        split, (weights.query_kernel, weights.key_kernel, weights.value_kernel)
-    )
-    scores = jnp.einsum("mlhd,mshd->mhls", query, key) / (width // heads) ** 0.5
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    seen = causal & mask[:, None, None, :]
-    scores = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
-    shares = jnp.where(seen, jax.nn.softmax(scores, axis=-1), 0)
+    rows, length, _ = inputs.shape
+    shares = attention_shares(weights, inputs, mask, heads=heads)
+    value = (inputs @ weights.value_kernel).reshape(rows, length, heads, -1)
     mixed = jnp.einsum("mhls,mshd->mlhd", shares, value).reshape(inputs.shape)
     attended = _dropped(mixed @ weights.mixing_kernel, noise, 0)
     inner = layer_norm(
@@ -79,13 +68,37 @@ def encoder_block(
     return layer_norm(inner + fed, weights.feed_scale, weights.feed_bias)
 
 
-def layer_norm(
-    values: Array, scale: Array, bias: Array, epsilon: float = 1e-6
+def attention_shares(
+    weights: BlockWeights, inputs: Array, mask: Array, *, heads: int
 ) -> Array:
-    """scale (v - mean) / sqrt(variance + epsilon) + bias over the last axis."""
+    """How much of step s goes into step l, (M, heads, L, L); 0 where it is not seen.
+
+    Args: as of `encoder_block`.
+    """
+    rows, length, width = inputs.shape
+
+    def split(kernel: Array) -> Array:
+        return (inputs @ kernel).reshape(rows, length, heads, width // heads)
+
+    query, key = split(weights.query_kernel), split(weights.key_kernel)
+    scores = jnp.einsum("mlhd,mshd->mhls", query, key) / (width // heads) ** 0.5
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    seen = causal & mask[:, None, None, :]
+    scores = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+    return jnp.where(seen, jax.nn.softmax(scores, axis=-1), 0)
+
+
+def layer_norm(values: Array, scale: Array, bias: Array) -> Array:
+    """scale (v - mean) / sqrt(variance + 1e-6) + bias over the last axis."""
+    mean = jnp.mean(values, axis=-1, keepdims=True)
+    return (values - mean) * inverse_spread(values) * scale + bias
+
+
+def inverse_spread(values: Array) -> Array:
+    """1 / sqrt(variance + 1e-6) over the last axis, which is kept."""
     mean = jnp.mean(values, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(values - mean), axis=-1, keepdims=True)
-    return (values - mean) * jax.lax.rsqrt(variance + epsilon) * scale + bias
+    return jax.lax.rsqrt(variance + 1e-6)
 
 
 def positions(length: int, width: int, dtype: Any = jnp.float32) -> Array:

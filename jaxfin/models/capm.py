@@ -19,7 +19,7 @@ from jax import Array
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.kernels.rolling import rolling_least_squares
-from jaxfin.models.network import Hyper, Network, Params, Phase
+from jaxfin.models.network import Hyper, Network, Params, Phase, Reading
 from jaxfin.models.series import (
     Multistep,
     Series,
@@ -28,6 +28,8 @@ from jaxfin.models.series import (
     series_forecast,
     series_loss,
     series_model,
+    series_reader,
+    series_reading,
 )
 from jaxfin.models.series_nets import Kind
 
@@ -223,7 +225,8 @@ def lstm_capm(
     are `market_loadings`: they need no training.
 
     Args:
-      kind: lstm, gru, rnn, attention (LSTM with attention) or transformer.
+      kind: lstm, gru, rnn, bilstm (both directions within the lookback), attention
+        (LSTM with attention) or transformer.
       units: of each recurrent layer; the paper has (128, 64). Of a transformer the
         width of each layer.
       dense: units of the ReLU layer before the output; the paper has 32.
@@ -299,6 +302,11 @@ def lstm_capm(
     ) -> tuple[Array, Array]:
         return hybrid_fit(inputs.loadings, inputs.market.values, rows)
 
+    def reading(params: Params, inputs: Inputs, rows: Array) -> Reading:
+        """Loadings are given: of the forecast of the market alone."""
+        alpha, beta, _ = (field[rows] for field in inputs.loadings)
+        return series_reading(model, params, inputs.market, rows, alpha, beta)
+
     return Network(
         prepare=prepare,
         init=init,
@@ -308,6 +316,7 @@ def lstm_capm(
         factor_forecast=factor_forecast,
         lookback=model.reach,
         check=lambda panel: check_factors(panel, observed),
+        reader=series_reader(model, reading, "factors"),
     )
 
 
@@ -409,6 +418,13 @@ def lstm_stock(
         slots = jnp.arange(inputs.values.shape[1])
         return jnp.where(slots == params["statistics"]["asset"], made, 0)
 
+    def reading(params: Params, inputs: Series, rows: Array) -> Reading:
+        series = own(inputs, params["statistics"])
+        slots = jnp.arange(inputs.values.shape[1])
+        chosen = slots == params["statistics"]["asset"]
+        only = chosen.astype(series.values.dtype) * jnp.ones((rows.shape[0], 1))
+        return series_reading(model, params, series, rows, 0 * only, only[..., None])
+
     def check(panel: Panel) -> None:
         asset = np.asarray(panel.asset)
         for slot in range(asset.shape[1]):
@@ -426,5 +442,6 @@ def lstm_stock(
         contemporaneous=None,
         lookback=model.reach,
         check=check,
+        reader=series_reader(model, reading, "own excess return"),
         by_asset=True,
     )

@@ -22,7 +22,15 @@ from jaxfin.models.losses import (
     row_moments,
 )
 from jaxfin.models.nets import BetaNetwork, Noise, initial_moments
-from jaxfin.models.network import Hyper, Network, Params, Phase, check_macro
+from jaxfin.models.network import (
+    Hyper,
+    Network,
+    Params,
+    Phase,
+    Reader,
+    Reading,
+    check_macro,
+)
 
 PYRAMID = (32, 16, 8, 4, 2)
 
@@ -227,6 +235,27 @@ def direct_network(
         made, _ = scaled_forecast(weights, statistics, inputs, rows, everyone)
         return statistics["return_scale"] * made
 
+    def reading(params: Params, inputs: Inputs, rows: Array) -> Reading:
+        statistics = params["statistics"]
+        z = predictors(statistics, inputs, jnp.maximum(rows, 0))
+        values = jnp.swapaxes(z, 1, 2)[:, :, None]
+        shape = values.shape[:2]
+        return Reading(
+            weights=params["weights"],
+            statistics=statistics["moments"],
+            values=values,
+            there=jnp.ones((*shape, 1), bool),
+            coefficients=jnp.full((*shape, 1), statistics["return_scale"]),
+            constant=jnp.zeros(shape, z.dtype),
+        )
+
+    def layout(inputs: Inputs) -> dict[str, int]:
+        width = inputs.characteristics.shape[1]
+        names = {"characteristics": width}
+        if macro:
+            names["macro x characteristics"] = inputs.macro.shape[1] * width
+        return names
+
     return Network(
         prepare=prepare,
         init=init,
@@ -234,4 +263,5 @@ def direct_network(
         forecast=forecast,
         contemporaneous=None,
         check=lambda panel: check_macro(panel, macro),
+        reader=Reader(net, reading, layout),
     )

@@ -35,7 +35,15 @@ from jaxfin.models.nets import (
     SequenceFactors,
     initial_moments,
 )
-from jaxfin.models.network import Hyper, Network, Params, Phase, Score
+from jaxfin.models.network import (
+    Hyper,
+    Network,
+    Params,
+    Phase,
+    Reader,
+    Reading,
+    Score,
+)
 
 # Period-assets per block of the loss: their activations for a pack of lanes then fit
 # in a core's cache (measured in benchmarks/lanes.py).
@@ -307,6 +315,26 @@ def latent_factor_network(
             "return_scale"
         ] * factors
 
+    def reading(params: Params, inputs: Inputs, rows: Array) -> Reading:
+        """Of beta_t'lambda_t: lambda_t is given."""
+        values = jnp.swapaxes(inputs.characteristics[jnp.maximum(rows, 0)], 1, 2)
+        shape = values.shape[:2]
+        expected = expected_factors(params, inputs, rows)
+        expected = params["statistics"]["return_scale"] * expected
+        return Reading(
+            weights=params["weights"]["beta"],
+            statistics=params["statistics"]["beta"],
+            values=values[:, :, None],
+            there=jnp.ones((*shape, 1), bool),
+            coefficients=jnp.broadcast_to(
+                expected[:, None], (*shape, expected.shape[-1])
+            ),
+            constant=jnp.zeros(shape, values.dtype),
+        )
+
+    def layout(inputs: Inputs) -> dict[str, int]:
+        return {"characteristics": inputs.characteristics.shape[1]}
+
     def check(panel: Panel) -> None:
         width = panel.managed.returns.shape[1]
         if series == "r":
@@ -334,6 +362,7 @@ def latent_factor_network(
         contemporaneous=contemporaneous,
         lookback=reach,
         check=check,
+        reader=Reader(beta, reading, layout),
     )
 
 

@@ -62,6 +62,32 @@ class Phase(NamedTuple):
     batch: Literal["periods", "all"] = "periods"
 
 
+class Reading(NamedTuple):
+    """What a network reads for the forecasts of rows, and what it makes of its outputs.
+
+      forecast_{m,i} = constant_{m,i} + sum_k coefficients_{m,i,k} y_k(values_{m,i})
+
+    y are the outputs of the Linen module. One entry in place of N assets: all of them
+    have the same values.
+    """
+
+    weights: Any  # of the Linen module
+    statistics: Any  # frozen: moments of its batch norm, () without
+    values: Array  # (M, N or 1, L, D) as the module reads them, 0 where not there
+    there: Array  # (M, N or 1, L) bool
+    coefficients: Array  # (M, N, K)
+    constant: Array  # (M, N)
+
+
+class Reader(NamedTuple):
+    """How `explain` looks into a network."""
+
+    net: Any  # the Linen module
+    reading: Callable[[Params, Any, Array], Reading]  # (params, inputs, rows)
+    # inputs -> names and numbers of the D variables, in order
+    layout: Callable[[Any], dict[str, int]]
+
+
 class Network(NamedTuple):
     """Pure functions of one model; shapes are closed over, numbers are in ``hyper``."""
 
@@ -80,6 +106,7 @@ class Network(NamedTuple):
     lookback: int = 1  # rows <= t the factor network reads, row t included
     # host: raises ConfigError if the network cannot be used on a panel
     check: Callable[[Panel], None] | None = None
+    reader: Reader | None = None  # None: relevance cannot be propagated through it
     simple_returns: bool = False  # of no use on a panel of log returns
     by_asset: bool = False  # a lane is of one asset, hyper["asset"]: see `fit.lanes`
 

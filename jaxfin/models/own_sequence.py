@@ -29,7 +29,15 @@ from jaxfin.models.losses import (
     return_scale,
     row_moments,
 )
-from jaxfin.models.network import Hyper, Network, Params, Phase, check_macro
+from jaxfin.models.network import (
+    Hyper,
+    Network,
+    Params,
+    Phase,
+    Reader,
+    Reading,
+    check_macro,
+)
 from jaxfin.models.portfolio_loss import (
     Decision,
     decision,
@@ -188,6 +196,13 @@ def own_sequence(
             "statistics": statistics,
         }
 
+    def own_past(statistics: Any, inputs: Inputs, rows: Array) -> tuple[Array, Array]:
+        """Variables (M, N, L, D) of the rows' lookbacks, and which are there."""
+        held = inputs.past
+        index, there = own_lookback(held.asset, held.universe, rows, lookback, spacing)
+        values = jnp.where(there[..., None], variables(statistics, inputs, index), 0)
+        return jnp.swapaxes(values, 1, 2), jnp.swapaxes(there, 1, 2)
+
     def scaled_forecast(
         weights: Any,
         statistics: Any,
@@ -196,12 +211,10 @@ def own_sequence(
         noise: Noise | None = None,
     ) -> Array:
         """(M, N) g / s."""
-        held = inputs.past
-        index, there = own_lookback(held.asset, held.universe, rows, lookback, spacing)
-        values = jnp.where(there[..., None], variables(statistics, inputs, index), 0)
-        months, slots = rows.shape[0], there.shape[2]
-        values = jnp.swapaxes(values, 1, 2).reshape(months * slots, lookback, -1)
-        there = jnp.swapaxes(there, 1, 2).reshape(months * slots, lookback)
+        values, there = own_past(statistics, inputs, rows)
+        months, slots, _ = there.shape
+        values = values.reshape(months * slots, lookback, -1)
+        there = there.reshape(months * slots, lookback)
         rates = None if noise is None else (noise[0], noise[1], noise[1])
         made: Any = net.apply({"params": weights}, values, there, rates)
         return made.reshape(months, slots)
@@ -252,6 +265,28 @@ def own_sequence(
                 "their file or column (data.sectors, data.sector), or set it to false."
             )
 
+    def reading(params: Params, inputs: Inputs, rows: Array) -> Reading:
+        statistics = params["statistics"]
+        values, there = own_past(statistics, inputs, rows)
+        shape = values.shape[:2]
+        return Reading(
+            weights=params["weights"],
+            statistics=(),
+            values=values,
+            there=there,
+            coefficients=jnp.full((*shape, 1), statistics["return_scale"]),
+            constant=jnp.zeros(shape, values.dtype),
+        )
+
+    def layout(inputs: Inputs) -> dict[str, int]:
+        parts = {
+            "characteristics": inputs.characteristics.shape[-1],
+            "reversal": int(reversal),
+            "macro": inputs.macro.shape[1],
+            "industry": 0 if inputs.industry is None else inputs.industry.shape[2],
+        }
+        return {name: count for name, count in parts.items() if count}
+
     return Network(
         prepare=prepare,
         init=init,
@@ -259,6 +294,7 @@ def own_sequence(
         forecast=forecast,
         contemporaneous=None,
         check=check,
+        reader=Reader(net, reading, layout),
         simple_returns=loss == "portfolio",
     )
 

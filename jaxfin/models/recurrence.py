@@ -143,8 +143,7 @@ def attention(
 ) -> Array:
     """Softmax-weighted mean of values over the leading axis (equations 8-10).
 
-    e_l = query'key_l + bias_l; alpha = softmax over unmasked l;
-    context = sum_l alpha_l value_l.
+    context = sum_l alpha_l value_l, alpha of `attention_weights`.
     A column without any unmasked step gets a zero context.
 
     Args:
@@ -154,13 +153,23 @@ def attention(
     Returns:
       (M, d).
     """
+    weights = attention_weights(query, keys, mask, bias)
+    return jnp.einsum("lm,lmd->md", weights, values)
+
+
+def attention_weights(
+    query: Array, keys: Array, mask: Array, bias: Array | float = 0.0
+) -> Array:
+    """alpha (L, M) = softmax over unmasked l of query'key_l + bias_l; 0 elsewhere.
+
+    Args: as of `attention`.
+    """
     scores = jnp.einsum("md,lmd->lm", query, keys) + bias
     scores = jnp.where(mask, scores, -jnp.inf)
     top = jnp.max(scores, axis=0)
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0))
     total = jnp.sum(weights, axis=0)
-    weights = weights / jnp.where(total > 0, total, 1)
-    return jnp.einsum("lm,lmd->md", weights, values)
+    return weights / jnp.where(total > 0, total, 1)
 
 
 def attention_decoder(

@@ -7,6 +7,7 @@ rows t - h - L + 1 .. t - h, all realised by then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jax import Array
 
 from jaxfin.errors import ConfigError, at_least_one
 from jaxfin.models.losses import mean_absolute_kernel, row_moments
-from jaxfin.models.network import Hyper, Params
+from jaxfin.models.network import Hyper, Params, Reader, Reading
 from jaxfin.models.series_nets import Kind, SeriesNetwork
 
 Multistep = Literal["direct", "iterated"]
@@ -229,6 +230,44 @@ def series_forecast(
     past, mask = _lookback(model, statistics, series, rows, model.horizon)
     made = _applied(model, params["weights"], past, mask)
     return statistics["mean"] + statistics["scale"] * made
+
+
+def series_reading(
+    model: SeriesModel,
+    params: Params,
+    series: Series,
+    rows: Array,
+    constant: Array,
+    coefficients: Array,
+) -> Reading:
+    """Of forecasts a_i + b_i' m^ of assets, m^ (M, D) those of `series_forecast`.
+
+    Args:
+      model: whose forecasts of h periods ahead are direct.
+      params, series, rows: as there.
+      constant: (M, N) a. coefficients: (M, N, D) b.
+    """
+    statistics = params["statistics"]
+    past, there = _lookback(model, statistics, series, rows, model.horizon)
+    return Reading(
+        weights=params["weights"],
+        statistics=(),
+        values=past[:, None],
+        there=there[:, None],
+        coefficients=coefficients * statistics["scale"],
+        constant=constant + coefficients @ statistics["mean"],
+    )
+
+
+def series_reader(
+    model: SeriesModel,
+    reading: Callable[[Params, Any, Array], Reading],
+    name: str,
+) -> Reader | None:
+    """Reader of a model of series; None where forecasts are fed back into it."""
+    if model.multistep == "iterated" and model.horizon > 1:
+        return None
+    return Reader(model.net, reading, lambda inputs: {name: model.net.outputs})
 
 
 def _applied(

@@ -12,10 +12,12 @@ from jax import Array
 
 from jaxfin.models.attention import BlockWeights, encoder_block, positions
 from jaxfin.models.nets import CellLayer
-from jaxfin.models.recurrence import CELLS, attention, recurrence
+from jaxfin.models.recurrence import CELLS, Cell, attention, recurrence
 from jaxfin.models.recurrence import dropout as dropped
 
-Kind = Literal["lstm", "gru", "rnn", "attention", "transformer"]
+Kind = Literal["lstm", "gru", "rnn", "bilstm", "attention", "transformer", "dense"]
+# The cell of the kinds that are not named after theirs.
+CELL_OF = {"attention": "lstm", "bilstm": "lstm"}
 
 _glorot = nn.initializers.glorot_uniform()
 # Forecasts start near the training mean, which is all that most returns have.
@@ -26,16 +28,20 @@ class SeriesNetwork(nn.Module):
     """y = head(encoder(x_1 .. x_L)): one forecast for each of D series.
 
     lstm, gru, rnn: stacked recurrences, the last state of the last one.
+    bilstm: stacked pairs of LSTMs, one forward through the lookback and one backward;
+      a layer's states, side by side at each step, are what the next one reads; the last
+      state of each direction (the backward one's is at the oldest step).
     attention: stacked LSTMs; beside the last state h_L the mean of all states, weighted
       by softmax(h_L' W h_l).
     transformer: linear embedding, positions, causal encoder layers, the last step.
+    dense: all steps side by side, ReLU layers.
 
     The head is linear -> ReLU -> dropout -> linear.
 
     Attributes:
       kind: of the encoder.
-      units: of each recurrent layer; of a transformer the width of each layer, all
-        equal.
+      units: of each recurrent layer, of a bilstm in each direction; of a transformer
+        the width of each layer, all equal; of dense its hidden layers.
       dense: units of the head's hidden layer; 0 for none.
       outputs: D.
       heads: of a transformer.
@@ -73,18 +79,27 @@ class SeriesNetwork(nn.Module):
         if self.kind == "transformer":
             inner = None if noise is None or key is None else (key, noise[1])
             state = self._transformed(lookback, mask, inner)
+        elif self.kind == "dense":
+            state = jnp.where(mask[..., None], lookback, 0)
+            state = state.reshape(state.shape[0], -1)
+            for number, units in enumerate(self.units):
+                layer = nn.Dense(
+                    units,
+                    param_dtype=self.dtype,
+                    kernel_init=_glorot,
+                    name=f"hidden{number}",
+                )
+                state = drop(jax.nn.relu(layer(state)), number, 1)
         else:
-            cell = CELLS["lstm" if self.kind == "attention" else self.kind]()
+            cell = CELLS[CELL_OF.get(self.kind, self.kind)]()
             states = jnp.swapaxes(lookback, 0, 1)
             for number, units in enumerate(self.units):
-                weights = CellLayer(cell, units, self.dtype, name=f"layer{number}")(
-                    states.shape[-1]
-                )
-                states, _ = recurrence(cell, weights, states, mask.T)
+                states = self._recurred(cell, units, number, states, mask.T)
                 states = drop(states, number, 1)
-            state = states[-1]
-            if self.kind == "attention":
-                width = self.units[-1]
+            state, width = states[-1], self.units[-1]
+            if self.kind == "bilstm":
+                state = jnp.concatenate([state[:, :width], states[0, :, width:]], -1)
+            elif self.kind == "attention":
                 kernel = self.param(
                     "attention_kernel", _glorot, (width, width), self.dtype
                 )
@@ -103,6 +118,19 @@ class SeriesNetwork(nn.Module):
             kernel_init=_near_zero,
             name="readout",
         )(state)
+
+    def _recurred(
+        self, cell: Cell, units: int, number: int, inputs: Array, mask: Array
+    ) -> Array:
+        """States (L, M, d), or (L, M, 2 d) of both directions, of one layer."""
+        width = inputs.shape[-1]
+        weights = CellLayer(cell, units, self.dtype, name=f"layer{number}")(width)
+        forward, _ = recurrence(cell, weights, inputs, mask)
+        if self.kind != "bilstm":
+            return forward
+        weights = CellLayer(cell, units, self.dtype, name=f"backward{number}")(width)
+        backward, _ = recurrence(cell, weights, inputs[::-1], mask[::-1])
+        return jnp.concatenate([forward, backward[::-1]], axis=-1)
 
     def _transformed(
         self, lookback: Array, mask: Array, noise: tuple[Array, Array] | None

@@ -245,6 +245,8 @@ def _holdings(results: Mapping[str, Metrics], conditions: str) -> PaperTable:
 
 def strategy_wealth(results: Mapping[str, Metrics], conditions: str) -> Figure:
     """Wealth of each portfolio, net of costs, raw returns by year compounded."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, (axis,) = panels("Figure 6. Wealth of 1 invested, net", count=1)
     handles, names = [], []
     for number, (name, own) in enumerate(_rows(results).items()):
@@ -260,6 +262,9 @@ def strategy_wealth(results: Mapping[str, Metrics], conditions: str) -> Figure:
         handles.append(line)
         names.append(name)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     label(axis, "End of each calendar year, log scale", "")
     axis.legend(handles, names, frameon=False, fontsize=SMALL, loc="upper left")
     footnote(figure, "Dashed: portfolios without a model.", conditions)

@@ -142,6 +142,7 @@ def industries_figure(dataset: Dataset, row: int, conditions: str) -> Figure | N
     bars = axis.barh(names, [count for _, count in ordered], color=BLUE, height=0.7)
     axis.bar_label(bars, padding=3, fontsize=SMALL, color=GREY)
     axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
     label(axis, "assets", "")
     without = int((~own.any(axis=1)).sum())
     footnote(

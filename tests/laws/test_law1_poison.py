@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import METHODS, SLOTS, build_panel, linear_network, scalars
 
+from jaxfin.explain import relevance
 from jaxfin.fit.config import FitConfig
 from jaxfin.fit.lanes import lane_grid, run_lanes
 from jaxfin.fit.method import DIVERGED
@@ -224,6 +225,27 @@ def test_factor_forecast_sees_nothing_after_its_decision(
 
     check_rows(factor_forecast, panel, poison, rows)
     assert np.isfinite(factor_forecast(panel, rows)).all()
+
+
+def test_relevance_sees_nothing_after_its_decision(
+    method_name, panel, poison, rows, fitted, x64
+):
+    network, fit = METHODS[method_name].network(), fitted(method_name)
+    if network.reader is None:
+        assert method_name == "lstm_capm-iterated"
+        return
+
+    @jax.jit
+    def explained(panel, rows):
+        return relevance(network, fit.params, network.prepare(panel), rows)
+
+    rows = rows[:3]
+    check_rows(explained, panel, poison, rows)
+    clean = explained(panel, rows)
+    assert np.isfinite(clean.values).all() and np.asarray(clean.values).any()
+    # As of forecasts: the last thing that is known at t does move it.
+    moved = explained(poison("rebuilt", int(rows[2]) - 1), rows)
+    assert not np.array_equal(clean.score[2], moved.score[2])
 
 
 @pytest.mark.parametrize("leak", ["own row", "full sample"])

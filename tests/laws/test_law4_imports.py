@@ -16,6 +16,7 @@ STREET = (
     ("data",),
     ("windows",),
     ("models",),
+    ("explain",),
     ("fit",),
     ("methods",),
     ("forecasts",),

@@ -41,6 +41,7 @@ KINDS = {
     "lstm": {},
     "gru": {"kind": "gru"},
     "rnn": {"kind": "rnn", "units": (4,), "dense": 0},
+    "bilstm": {"kind": "bilstm"},
     "attention": {"kind": "attention"},
     "transformer": {"kind": "transformer", "units": (4, 4)},
 }
@@ -112,6 +113,17 @@ def network(model, weights, past, there):
         for number in range(len(model.net.units)):
             values = block(weights[f"block{number}"], values, model.net.heads)
         state = values[-1]
+    elif kind == "bilstm":
+        states = past
+        for number in range(len(model.net.units)):
+            ahead, (state, _) = oracles.encoder(
+                "lstm", states, there, weights[f"layer{number}"]
+            )
+            back, (first, _) = oracles.encoder(
+                "lstm", states[::-1], there[::-1], weights[f"backward{number}"]
+            )
+            states = np.concatenate([ahead, back[::-1]], axis=1)
+        state = np.concatenate([state, first])
     else:
         cell = "lstm" if kind == "attention" else kind
         states = past
