@@ -8,6 +8,7 @@ goes on after a kill. What they are judged by is in `evaluate.comparison`.
 from __future__ import annotations
 
 import dataclasses
+import re
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, nearest
 from jaxfin.evaluate.comparison import Competitor, Returns, compare, raw_prevailing
 from jaxfin.evaluate.series_summary import beta_summary, return_summary
+from jaxfin.fit.runner import is_explained
 from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.models.capm import market_loadings
 from jaxfin.outcome import StudyResult, load_study
@@ -79,7 +81,7 @@ def run_comparison(
         raise ConfigError("benchmarks=[]: name at least one model to compare with.")
     if dataset is None:
         dataset = load_dataset(config.data, config.data_options)
-    _check(rivals, dataset)
+    rivals = _checked(rivals, dataset)
     study = run_study(
         config,
         dataset,
@@ -120,7 +122,7 @@ def run_comparison(
     ]
     results = {
         name.replace("-", " ", 1): Contender(
-            each.config.to_dict(), each.metrics, each.portfolios
+            each.config.to_dict(), each.metrics, each.portfolios, each.relevance
         )
         for name, each in {config.model: study, **found}.items()
     }
@@ -169,7 +171,13 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
                 f"benchmarks: {dict(given)} names no model; write it as "
                 "{name: capm, market: mean}."
             )
-        label = "-".join([str(name), *(_word(k, v) for k, v in options.items())])
+        told = [str(name), *(_word(k, v) for k, v in options.items() if k != "label")]
+        label = str(options.pop("label", "-".join(told)))
+        if not re.fullmatch(r"[\w.-]+", label):
+            raise ConfigError(
+                f"benchmarks: label {label!r} names a folder too; letters, digits, "
+                "dots and dashes only."
+            )
         if label in (config.model, *rivals):
             what = "is the study itself" if label == config.model else "stands twice"
             raise ConfigError(f"benchmarks: {label} {what}; leave it out.")
@@ -209,14 +217,25 @@ def _word(name: str, value: Any) -> str:
     return "".join(c if c.isalnum() else "_" for c in word)
 
 
-def _check(rivals: Mapping[str, StudyConfig], dataset: Dataset) -> None:
-    """Refuse a benchmark that could not run before anything is trained."""
+def _checked(
+    rivals: Mapping[str, StudyConfig], dataset: Dataset
+) -> dict[str, StudyConfig]:
+    """Refuse a benchmark that could not run before anything is trained.
+
+    Those whose forecasts cannot be traced back to variables are not.
+    """
+    made = {}
     for label, rival in rivals.items():
         try:
             model, _ = build_model(rival.model, options=rival.model_options)
+            if not is_explained(model):
+                off = dataclasses.replace(rival.relevance, enabled=False)
+                rival = dataclasses.replace(rival, relevance=off)
+            made[label] = rival
             sample_notes(rival, dataset, study_windows(rival, dataset), model)
         except ConfigError as error:
             raise ConfigError(f"benchmark {label}: {error}") from error
+    return made
 
 
 def compared_studies(

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxfin.data.subsets import Subset
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.judgement import PortfolioConfig
+from jaxfin.evaluate.relevance_config import RelevanceConfig
 from jaxfin.fit.config import FitConfig
 from jaxfin.options import checked
 
@@ -98,8 +99,10 @@ class StudyConfig:
       assets, windows, fit, portfolio: see their classes.
       importance: also measure the R2 lost without each characteristic, see
         `evaluate.importance`.
+      relevance: also trace the forecasts of the top quantile back to variables.
       benchmarks: models the study's is compared with, forecast by forecast, each a
-        name of the catalog and its options, ``{"name": "capm", "market": "mean"}``;
+        name of the catalog and its options, ``{"name": "capm", "market": "mean"}``,
+        and a "label" if it is to be called otherwise;
         see `jaxfin.comparison`.
       precision: of float32 products on accelerators: "full" keeps float32 (three
         passes where the hardware has none), "fast" lets the device choose (TF32 or
@@ -117,6 +120,7 @@ class StudyConfig:
     fit: FitConfig = FitConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     importance: bool = False
+    relevance: RelevanceConfig = RelevanceConfig()
     benchmarks: tuple[Mapping[str, Any], ...] = ()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset
 from jaxfin.errors import DataError
+from jaxfin.evaluate.contributions import Contributions
 from jaxfin.evaluate.importance import Importance, importance_frame
 from jaxfin.evaluate.judgement import Judgement
 from jaxfin.fit.lanes import LaneGrid
@@ -29,6 +30,11 @@ from jaxfin.report.figures import (
     r2_by_year,
 )
 from jaxfin.report.importance_figures import importance_figure
+from jaxfin.report.relevance import (
+    relevance_figure,
+    relevance_frame,
+    relevance_table,
+)
 from jaxfin.report.strategy_figures import strategies_figure
 from jaxfin.report.tables import conditions, read_tables, study_tables, write_tables
 
@@ -43,6 +49,8 @@ class StudyResult(NamedTuple):
     errors: pd.DataFrame  # see `evaluate.judgement.Judgement`
     # characteristic, drop, share; see `evaluate.importance`. None if not asked for
     importance: pd.DataFrame | None
+    # date, variable, group, signed, absolute; see `report.relevance`. None likewise
+    relevance: pd.DataFrame | None
     # date, factor, forecast, realised, of models that forecast factors
     factors: pd.DataFrame | None
     tables: dict[str, pd.DataFrame]
@@ -60,6 +68,7 @@ class Outcome(NamedTuple):
     forecasts: Forecasts
     judgement: Judgement
     importance: Importance | None
+    contributions: Contributions | None
 
     def result(
         self, config: StudyConfig, provenance: dict[str, Any], folder: Path | None
@@ -77,6 +86,12 @@ class Outcome(NamedTuple):
                     "share": self.importance.share,
                 }
             )
+        traced, groups = None, config.relevance.groups
+        tables = study_tables(metrics, self.judgement.r2_by_year, frame)
+        if self.contributions is not None:
+            dates = self.dataset.labels.dates[self.forecasts.rows]
+            traced = relevance_frame(self.contributions, dates, groups)
+            tables["relevance"] = relevance_table(traced, groups)
         return StudyResult(
             config=config,
             metrics=metrics,
@@ -86,8 +101,9 @@ class Outcome(NamedTuple):
             portfolios=self.judgement.portfolios,
             errors=self.judgement.errors,
             importance=frame,
+            relevance=traced,
             factors=run_directory.factor_frame(self.dataset, self.forecasts),
-            tables=study_tables(metrics, self.judgement.r2_by_year, frame),
+            tables=tables,
             provenance=provenance,
             directory=folder,
         )
@@ -170,12 +186,19 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
             write(folder / f"{name}.parquet", frame)
     run_directory.write_json(folder / "metrics.json", result.metrics)
     write_tables(folder / "tables", result.tables, caption=caption)
-    save_figures(folder / "figures", outcome.figures(result.config.model, caption))
+    figures = outcome.figures(result.config.model, caption)
+    if result.relevance is not None:
+        figures["relevance"] = relevance_figure(result.relevance, conditions=caption)
+    save_figures(folder / "figures", figures)
     run_directory.write_json(folder / "provenance.json", result.provenance)
 
 
 def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
-    return {"importance": result.importance, "factors": result.factors}
+    return {
+        "importance": result.importance,
+        "relevance": result.relevance,
+        "factors": result.factors,
+    }
 
 
 def load_study(directory: str | Path) -> StudyResult:
@@ -208,6 +231,7 @@ def load_study(directory: str | Path) -> StudyResult:
         portfolios=pd.read_parquet(folder / "portfolios.parquet"),
         errors=pd.read_parquet(folder / "errors.parquet"),
         importance=optional("importance"),
+        relevance=optional("relevance"),
         factors=optional("factors"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),

@@ -10,8 +10,9 @@ import pandas as pd
 from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset
 from jaxfin.errors import ConfigError
+from jaxfin.explain import UNEXPLAINED
 from jaxfin.fit.estimator import Estimator
-from jaxfin.fit.runner import Model
+from jaxfin.fit.runner import Model, is_explained
 from jaxfin.models.network import Network
 from jaxfin.portfolio.sorts import quantile_count
 from jaxfin.windows import Windows, fixed_split, rolling_windows
@@ -119,6 +120,12 @@ def sample_notes(
         )
     if isinstance(model, Estimator) and model.examine is not None:
         about = model.examine(panel, labels)
+    if config.relevance.enabled and not is_explained(model):
+        why = UNEXPLAINED.get(config.model, "a network for each asset, or fed back")
+        raise ConfigError(
+            f"relevance.enabled=true: model={config.model} cannot be traced back to "
+            f"variables ({why}); leave it out."
+        )
     quantiles, live = config.portfolio.quantiles, panel.universe[windows.test_start[0]]
     if quantiles is not None and quantiles > int(live.sum()):
         raise ConfigError(

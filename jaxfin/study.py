@@ -19,6 +19,7 @@ from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
 from jaxfin.data.subsets import subset
 from jaxfin.errors import ConfigError
+from jaxfin.evaluate.contributions import contributions
 from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.estimator import EstimatorLanes
@@ -84,7 +85,7 @@ def run_factor_counts(
     weights of the others zero. Every result is that of `run_study` on its own (law 2).
 
     Args:
-      configs: equal but for K and importance.
+      configs: equal but for K, importance and relevance.
       dataset: as in `run_study`.
       directory: of the training: checkpoints and log.
       folders: of the studies, one each; a finished one is read back.
@@ -116,7 +117,8 @@ class _Options(NamedTuple):
 
 def _but_factors(config: StudyConfig) -> dict[str, Any]:
     content = config.to_dict()
-    return {k: v for k, v in content.items() if k not in ("K", "importance")}
+    own = ("K", "importance", "relevance")
+    return {k: v for k, v in content.items() if k not in own}
 
 
 def _run(
@@ -272,7 +274,26 @@ def _judged(
                 key=jax.random.key(config.seed),
                 progress=progress.importance,
             )
-    return Outcome(tested, factors, fits, selection, forecasts, judgement, found)
+    traced = None
+    if config.relevance.enabled:
+        with _timed(seconds, "relevance"):
+            progress.stage("relevance of variables")
+            traced = contributions(
+                fits.method,
+                tested.panel,
+                tested.labels,
+                windows,
+                fits.grid,
+                fits.fitted,
+                selection,
+                forecasts,
+                judgement.quantile,
+                config.relevance.rules,
+                progress=progress.importance,
+            )
+    return Outcome(
+        tested, factors, fits, selection, forecasts, judgement, found, traced
+    )
 
 
 def _finished(

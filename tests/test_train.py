@@ -10,7 +10,6 @@ from jaxfin.comparison import benchmark_studies
 from jaxfin.config import StudyConfig
 from jaxfin.errors import ConfigError, JaxfinError
 from jaxfin.methods.catalog import CATALOG, build_model
-from jaxfin.portfolio.config import PortfolioConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,8 +63,9 @@ def test_every_model_and_fit_has_a_configuration_that_is_sound():
         entry = CATALOG[name]
         assert set(options) == set(entry.options)
         for option, value in options.items():
-            if str(value).startswith("${portfolio."):  # the study's
-                options[option] = getattr(PortfolioConfig(), value[12:-1])
+            if str(value).startswith("${"):  # the study's
+                group, _, key = value[2:-1].partition(".")
+                options[option] = getattr(getattr(StudyConfig(), group), key)
         factors = None if entry.factors in (None, 1) else 2  # gan has one
         build_model(name, factors=factors, options=options)
     for path in (ROOT / "conf" / "fit").glob("*.yaml"):

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxfin.data.panel import Panel, PanelLabels
-from jaxfin.errors import ConfigError, nearest
+from jaxfin.errors import ConfigError
 from jaxfin.explain.rules import Rules
 from jaxfin.fit.lanes import LaneGrid
 from jaxfin.fit.method import Fitted, Method
@@ -26,7 +26,6 @@ from jaxfin.forecasts import Forecasts, Selection, selected_lanes
 from jaxfin.windows import Windows
 
 ROWS = 4  # explained at once
-OTHER = "Other"
 
 
 class Contributions(NamedTuple):
@@ -125,51 +124,3 @@ def variable_names(layout: Mapping[str, int], labels: PanelLabels) -> tuple[str,
         else:  # unnamed, or one of its own name
             names += [part] if count == 1 else [f"{part} {i + 1}" for i in range(count)]
     return tuple(names)
-
-
-def grouped(
-    variables: Sequence[str], values: np.ndarray, groups: Mapping[str, Sequence[str]]
-) -> dict[str, np.ndarray]:
-    """Sums (R,) over the variables of each group; what is in none is "Other".
-
-    A group none of whose variables there are is NaN: absent, not zero. Without groups
-    every variable stands for itself.
-
-    Args:
-      variables: (D,). values: (R, D).
-      groups: name -> variables that belong to it, also ones that are not there.
-    """
-    if not groups:
-        return {name: values[:, d] for d, name in enumerate(variables)}
-    of = {name: group for group, names in groups.items() for name in names}
-    made: dict[str, np.ndarray] = {}
-    for group in [*groups, OTHER]:
-        own = [d for d, name in enumerate(variables) if of.get(name, OTHER) == group]
-        if own:
-            made[group] = values[:, own].sum(axis=1)
-        elif group != OTHER:
-            made[group] = np.full(len(values), np.nan)
-    return made
-
-
-def check_groups(groups: Mapping[str, Sequence[str]], variables: Sequence[str]) -> None:
-    """Refuse groups that say nothing about these variables.
-
-    Raises:
-      ConfigError: a variable is in two groups, or none of them is there.
-    """
-    seen: dict[str, str] = {}
-    for group, names in groups.items():
-        for name in names:
-            if name in seen:
-                raise ConfigError(
-                    f"relevance.groups: {name} is in {seen[name]} and in {group}; a "
-                    "variable belongs to one group."
-                )
-            seen[name] = group
-    if groups and not set(seen) & set(variables):
-        first = next(iter(seen), "")
-        raise ConfigError(
-            f"relevance.groups: none of their variables is there, {first!r} for one: "
-            f"{nearest(first, variables)}"
-        )

@@ -37,7 +37,6 @@ UNEXPLAINED: Mapping[str, str] = {
     "gan": "beta times its prevailing mean, an estimator and no `Network`; its beta "
     "network is dense layers, for which there is `perceptron_relevance`",
     "ipca": "linear: a characteristic accounts for z Gamma lambda",
-    "linear": "linear: a variable accounts for its coefficient times itself",
     "nnar_capm": "networks of logistic units averaged inside an estimator",
     "ols3": "linear: a characteristic accounts for its coefficient times itself",
     "rf": "trees: see `evaluate.importance`",

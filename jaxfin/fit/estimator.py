@@ -66,6 +66,7 @@ class Estimator(NamedTuple):
     hypers: Mapping[str, tuple[float, ...]] = {}
     random: bool = False  # seeds differ: the study's seeds are lanes
     x64: bool = False  # fitted in float64; what is kept is float32
+    explained: bool = False  # its method has an `Explanation`
     lookback: int = 1
     # (panel, labels) -> what a reader must know; raises ConfigError if unusable
     examine: Callable[[Panel, PanelLabels], list[str]] | None = None

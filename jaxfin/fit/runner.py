@@ -29,6 +29,13 @@ from jaxfin.windows import Windows, longest
 Model = Network | Estimator
 
 
+def is_explained(model: Model) -> bool:
+    """Whether its forecasts can be traced back to variables; see `evaluate`."""
+    if isinstance(model, Estimator):
+        return model.explained
+    return model.reader is not None and not model.by_asset
+
+
 class Lanes(Protocol):
     """What a study does with its lanes; a state has a field ``status`` (W, A)."""
 

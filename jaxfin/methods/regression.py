@@ -132,4 +132,4 @@ def linear(*, lookback: int = 1, spacing: int = 1, macro: bool = False) -> Estim
 
         return Method(fit, forecast, None, explanation=Explanation(relevance, layout))
 
-    return Estimator(method, x64=True, examine=examine)
+    return Estimator(method, x64=True, explained=True, examine=examine)

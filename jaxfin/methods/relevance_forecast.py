@@ -25,7 +25,7 @@ def relevance_sequence(
     macro: bool = False,
     industry: bool = False,
     dropout: float = 0.0,
-    epsilon: float = 1e-3,
+    lrp_epsilon: float = 1e-3,
     bias_factor: float = 0.0,
     variant: Variant = "repo",
     product: Product = "all",
@@ -43,7 +43,7 @@ def relevance_sequence(
     Args:
       kind, units, dense, lookback, spacing, reversal, macro, industry, dropout: as of
         `own_sequence`, with a squared loss.
-      epsilon, bias_factor, variant, product: of `explain.Rules`.
+      lrp_epsilon, bias_factor, variant, product: of `explain.Rules`.
       dtype: of the parameters.
 
     Raises:
@@ -63,7 +63,7 @@ def relevance_sequence(
         dropout=dropout,
         dtype=dtype,
     )
-    rules = Rules(epsilon, bias_factor, variant, product)
+    rules = Rules(lrp_epsilon, bias_factor, variant, product)
 
     def forecast(params: Params, inputs: Any, rows: Array) -> Array:
         made = relevance(network, params, inputs, rows, rules)

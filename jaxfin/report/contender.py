@@ -14,3 +14,4 @@ class Contender(NamedTuple):
     config: Mapping[str, Any]  # `StudyConfig.to_dict`
     metrics: Mapping[str, Any]
     portfolios: pd.DataFrame  # `Judgement.portfolios`
+    relevance: pd.DataFrame | None = None  # of `report.relevance`, if measured

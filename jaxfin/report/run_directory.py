@@ -10,7 +10,8 @@ tables/ figures/     Markdown, LaTeX and CSV; PNG
 log.txt              what happened when
 checkpoints/         state of every lane
 
-Where it was asked for, importance.parquet has the R2 lost without each characteristic.
+Where it was asked for, relevance.parquet has what variables contribute to the forecasts
+of the top quantile, and importance.parquet the R2 lost without each characteristic.
 """
 
 from __future__ import annotations

@@ -8,14 +8,17 @@ from typing import Any
 
 import pandas as pd
 
+from jaxfin.report.canvas import save_figures
 from jaxfin.report.columns import number
 from jaxfin.report.comparison_page import write_page
 from jaxfin.report.contender import Contender
 from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
+from jaxfin.report.relevance import relevance_by_model, relevance_table
 from jaxfin.report.strategy_inputs import settings_table
 from jaxfin.report.tables import markdown
 
 PAGE = "sorts.md"
+FIGURE = "sorts_relevance"
 _LEGS = {"long_short": "Long-short", "long_only": "Top quantile"}
 
 
@@ -39,10 +42,16 @@ def write_sort_comparison(
     """
     tables = sort_comparison_tables(results, conditions)
     write_paper_tables(folder / "tables", tables)
+    traced = _traced(results)
+    if traced:
+        figure = relevance_by_model(traced, conditions=conditions)
+        save_figures(folder / "figures", {FIGURE: figure})
     parts = [f"# {title}", conditions]
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    for table in tables.values():
+    for name, table in tables.items():
         parts += [f"## {table.title}", markdown(text(table)), table.note]
+        if name == "sorts_relevance":
+            parts.append(f"![{FIGURE}](figures/{FIGURE}.png)")
     write_page(folder / PAGE, parts, provenance)
 
 
@@ -58,6 +67,9 @@ def sort_comparison_tables(
     }
     metrics = {name: result.metrics for name, result in results.items()}
     configs = {name: result.config for name, result in results.items()}
+    if traced := _traced(results):
+        groups = next(iter(results.values())).config["relevance"]["groups"]
+        tables["sorts_relevance"] = _relevance(traced, groups, conditions)
     return tables | {
         "sorts_accuracy": _accuracy(metrics, conditions),
         "sorts_settings": settings_table(
@@ -94,6 +106,36 @@ def _performance(
         "unit traded."
     )
     return PaperTable(name, values, note, conditions)
+
+
+def _traced(results: Mapping[str, Contender]) -> dict[str, pd.DataFrame]:
+    return {
+        name: result.relevance
+        for name, result in results.items()
+        if result.relevance is not None
+    }
+
+
+def _relevance(
+    traced: Mapping[str, pd.DataFrame],
+    groups: Mapping[str, Sequence[str]],
+    conditions: str,
+) -> PaperTable:
+    columns = {}
+    for name, frame in traced.items():
+        own = relevance_table(frame, groups)
+        columns[f"{name} (bp)"] = own["mean (bp)"]
+        columns[f"{name} share (%)"] = own["mean share (%)"]
+    values = pd.DataFrame(columns).rename_axis("group")
+    note = (
+        "What variables add to the forecasts of the top quantile, mean over its assets "
+        "and over decisions, in basis points of forecast per period; share of absolute "
+        "contributions, in which nothing cancels across assets. n/a: the data has no "
+        "variable of the group."
+    )
+    return PaperTable(
+        "Contributions by group of variables", values, note, conditions, decimals=1
+    )
 
 
 def _accuracy(metrics: Mapping[str, Mapping[str, Any]], conditions: str) -> PaperTable:
