@@ -65,7 +65,7 @@ def _direction(compared: Compared) -> Figure:
     right.axvline(0, color=ORANGE, lw=1)
     right.invert_yaxis()
     right.set_yticks(places, [""] * len(places))
-    label(right, "Less always up, points; an asset, the mean", "")
+    label(right, "Less always up, points", "")
     footnote(
         figure, "Signs of raw returns; exact zeros are wrong.", compared.conditions
     )

@@ -63,8 +63,8 @@ _R2_NOTE = (
 
 
 def comparison_tables(compared: Compared) -> dict[str, PaperTable]:
-    """Every table by file name."""
-    return {
+    """Every table by file name; those without a row are left out."""
+    tables = {
         "table1_summary": _summary(compared),
         "table2_market": _market(compared),
         "table3_assets": _assets(compared),
@@ -77,6 +77,7 @@ def comparison_tables(compared: Compared) -> dict[str, PaperTable]:
         "intervals": _intervals(compared),
         "ceilings": _ceilings(compared),
     }
+    return {name: table for name, table in tables.items() if len(table.values)}
 
 
 def _table(
