@@ -78,7 +78,7 @@ def test_what_a_fit_means_for_one_model_is_sound(train, path):
     study = train.study_configs(composed)
     stocks = model in ("lstm_capm", "lstm_multi", "lstm_stock")
     assert study.data == ("sp500" if stocks else "french")
-    assert study.portfolio.mean_variance == (not daily)
+    assert study.portfolio.mean_variance == (not stocks)
     content = yaml.safe_load(path.read_text())
     for name, value in content["fit"].items():
         kept = getattr(study.fit, name)
