@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import pandas as pd
@@ -16,8 +17,9 @@ from jaxfin.data.price_dataset import (
     Returns,
     dataset_of_prices,
 )
-from jaxfin.data.price_files import Prices, refuse_bad_prices, rows_of
+from jaxfin.data.price_files import Prices, refuse_bad_prices, rows_of, without
 from jaxfin.data.rates import HIGHEST
+from jaxfin.data.related import take_related
 from jaxfin.errors import ConfigError, DataError, nearest
 
 _SOURCE = "skfolio.datasets"
@@ -28,7 +30,9 @@ def sp500(
     frequency: Frequency = "daily",
     returns: Returns = "simple",
     history: int | None = None,
+    characteristics: Sequence[str] | None = None,
     scale: bool = True,
+    related: Sequence[str] | None = None,
 ) -> Dataset:
     """Twenty stocks of the S&P 500, 1991 to March 2017, against the index.
 
@@ -49,10 +53,12 @@ def sp500(
       frequency: "daily" or "monthly".
       returns: "simple" or "log", see `prices`.
       history: returns an asset needs, by default 252 days or 12 months.
+      characteristics, related: see `prices`; SP500, the index, may be related.
       scale: rank-scale the characteristics, see `rank_scale`.
 
     Raises:
-      ConfigError: an unknown frequency, or history below one.
+      ConfigError: an unknown frequency, characteristic or related asset, or history
+        below one.
       DataError: skfolio is not installed, or the installed files have other columns or
         dates than they should.
     """
@@ -63,7 +69,10 @@ def sp500(
     close, index = _installed()
     monthly = _monthly_rate()
     refuse_bad_prices(close.join(index), _SOURCE)
-    table = Prices(close, close, None, None, None, close.iloc[:, :0], ())
+    both = close.join(index)
+    table = Prices(both, both, None, None, None, both.iloc[:, :0], ())
+    table, beside = take_related(table, related, str(index.columns[0]), None, _SOURCE)
+    table = without(table, list(index.columns))
     days = pd.DatetimeIndex(close.index)
     table = rows_of(table, days.to_period("M") <= monthly.index[-1])
     whole, days = days[-1], pd.DatetimeIndex(table.close.index)
@@ -88,9 +97,13 @@ def sp500(
         rate=daily_rate(monthly, days)
         if frequency == "daily"
         else monthly_rate(monthly, days),
+        related=beside,
         notes=notes,
     )
-    recipe = Recipe(frequency, history, returns=returns, scale=scale)
+    chosen = None if characteristics is None else tuple(characteristics)
+    recipe = Recipe(
+        frequency, history, returns=returns, scale=scale, characteristics=chosen
+    )
     return dataset_of_prices(parts, recipe)
 
 
