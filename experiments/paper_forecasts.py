@@ -104,7 +104,14 @@ def schedules(config: DictConfig) -> tuple[dict[str, StudyConfig], dict[str, Any
         "data_options": data,
         **{
             name: plain[name]
-            for name in ("fit", "portfolio", "precision", "seed", "benchmarks")
+            for name in (
+                "fit",
+                "portfolio",
+                "precision",
+                "seed",
+                "paths",
+                "benchmarks",
+            )
         },
     }
     return {

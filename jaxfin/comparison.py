@@ -183,6 +183,7 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
             model=str(name),
             K=None,
             model_options=shared | options,
+            paths=0,
             benchmarks=(),
         )
     return rivals

@@ -98,6 +98,8 @@ class StudyConfig:
       assets, windows, fit, portfolio: see their classes.
       importance: also measure the R2 lost without each characteristic, see
         `evaluate.importance`.
+      paths: periods ahead of iterated forecasts and of the shrinkage of means with
+        them, see `evaluate.iterated`; 0 for none. Of models that can.
       benchmarks: models the study's is compared with, forecast by forecast, each a
         name of the catalog and its options, ``{"name": "capm", "market": "mean"}``;
         see `jaxfin.comparison`.
@@ -117,12 +119,15 @@ class StudyConfig:
     fit: FitConfig = FitConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     importance: bool = False
+    paths: int = 0
     benchmarks: tuple[Mapping[str, Any], ...] = ()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Reject a seed no random key can hold."""
+        """Reject a seed no random key can hold, and steps into the past."""
+        if self.paths < 0:
+            raise ConfigError(f"paths={self.paths}: periods ahead, at least 0.")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed={self.seed}: between 0 and {2**31 - 1}.")
 

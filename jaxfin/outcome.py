@@ -29,6 +29,7 @@ from jaxfin.report.figures import (
     r2_by_year,
 )
 from jaxfin.report.importance_figures import importance_figure
+from jaxfin.report.iterated_page import Paths, write_paths
 from jaxfin.report.strategy_figures import strategies_figure
 from jaxfin.report.tables import conditions, read_tables, study_tables, write_tables
 
@@ -45,6 +46,8 @@ class StudyResult(NamedTuple):
     importance: pd.DataFrame | None
     # date, factor, forecast, realised, of models that forecast factors
     factors: pd.DataFrame | None
+    # asset, step, forecast, low, high at the last decision; see `evaluate.iterated`
+    paths: pd.DataFrame | None
     tables: dict[str, pd.DataFrame]
     provenance: dict[str, Any]
     directory: Path | None
@@ -60,6 +63,7 @@ class Outcome(NamedTuple):
     forecasts: Forecasts
     judgement: Judgement
     importance: Importance | None
+    paths: Paths | None = None  # of models with iterated forecasts, if asked for
 
     def result(
         self, config: StudyConfig, provenance: dict[str, Any], folder: Path | None
@@ -87,6 +91,7 @@ class Outcome(NamedTuple):
             errors=self.judgement.errors,
             importance=frame,
             factors=run_directory.factor_frame(self.dataset, self.forecasts),
+            paths=None if self.paths is None else self.paths.band,
             tables=study_tables(metrics, self.judgement.r2_by_year, frame),
             provenance=provenance,
             directory=folder,
@@ -171,11 +176,17 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
     run_directory.write_json(folder / "metrics.json", result.metrics)
     write_tables(folder / "tables", result.tables, caption=caption)
     save_figures(folder / "figures", outcome.figures(result.config.model, caption))
+    if outcome.paths is not None:
+        write_paths(folder, outcome.paths, result.provenance)
     run_directory.write_json(folder / "provenance.json", result.provenance)
 
 
 def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
-    return {"importance": result.importance, "factors": result.factors}
+    return {
+        "importance": result.importance,
+        "factors": result.factors,
+        "paths": result.paths,
+    }
 
 
 def load_study(directory: str | Path) -> StudyResult:
@@ -209,6 +220,7 @@ def load_study(directory: str | Path) -> StudyResult:
         errors=pd.read_parquet(folder / "errors.parquet"),
         importance=optional("importance"),
         factors=optional("factors"),
+        paths=optional("paths"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),
         directory=folder,

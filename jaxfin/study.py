@@ -25,6 +25,7 @@ from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
 from jaxfin.forecasts import out_of_sample, select
 from jaxfin.interrupts import storage_errors
+from jaxfin.iterated import iterated_paths
 from jaxfin.methods.catalog import build_model
 from jaxfin.models.network import Network
 from jaxfin.outcome import Outcome, StudyResult, write_study
@@ -270,7 +271,12 @@ def _judged(
                 key=jax.random.key(config.seed),
                 progress=progress.importance,
             )
-    return Outcome(tested, factors, fits, selection, forecasts, judgement, found)
+    paths = None
+    if config.paths and fits.method.paths is not None:
+        with _timed(seconds, "paths"):
+            progress.stage("iterated forecasts")
+            paths = iterated_paths(config, tested, windows, fits, selection)
+    return Outcome(tested, factors, fits, selection, forecasts, judgement, found, paths)
 
 
 def _finished(

@@ -374,11 +374,16 @@ def network_method(
         assert network.factor_forecast is not None
         return network.factor_forecast(fitted.params, network.prepare(panel), rows)
 
+    def paths(fitted: Fitted, panel: Panel, rows: Array, steps: int) -> Array:
+        assert network.paths is not None
+        return network.paths(fitted.params, network.prepare(panel), rows, steps)
+
     return Method(
         fit,
         forecast,
         contemporaneous if network.contemporaneous else None,
         factor_forecast if network.factor_forecast else None,
+        paths if network.paths else None,
     )
 
 

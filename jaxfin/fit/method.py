@@ -47,10 +47,12 @@ class Method(NamedTuple):
     ``contemporaneous(fitted, panel, rows)`` returns betas (rows, N, K) and factors
     (rows, K), or is None where the model has no factors. ``factor_forecast(fitted,
     panel, rows)`` returns forecasts (rows, G) of the panel's first factors, or is None
-    where the model makes none.
+    where the model makes none. ``paths(fitted, panel, rows, steps)`` returns (rows,
+    steps, N): forecasts of rows t, t+1, .. made at the end of row t, or is None.
     """
 
     fit: Callable[..., Fitted]
     forecast: Callable[[Fitted, Panel, Array], Array]
     contemporaneous: Callable[[Fitted, Panel, Array], tuple[Array, Array]] | None
     factor_forecast: Callable[[Fitted, Panel, Array], Array] | None = None
+    paths: Callable[[Fitted, Panel, Array, int], Array] | None = None

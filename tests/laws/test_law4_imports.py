@@ -23,7 +23,7 @@ STREET = (
     ("evaluate",),
     ("report",),
     ("config", "checkpoint", "interrupts"),
-    ("sample", "training", "outcome"),
+    ("iterated", "sample", "training", "outcome"),
     ("study",),
     ("comparison",),
 )
