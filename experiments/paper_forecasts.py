@@ -110,6 +110,7 @@ def schedules(config: DictConfig) -> tuple[dict[str, StudyConfig], dict[str, Any
                 "precision",
                 "seed",
                 "paths",
+                "validation",
                 "benchmarks",
             )
         },

@@ -21,8 +21,15 @@ from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, nearest
-from jaxfin.evaluate.comparison import Competitor, Returns, compare, raw_prevailing
+from jaxfin.evaluate.comparison import (
+    Competitor,
+    Returns,
+    asset_scores,
+    compare,
+    raw_prevailing,
+)
 from jaxfin.evaluate.series_summary import beta_summary, return_summary
+from jaxfin.forecasts import validation_windows
 from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.models.capm import market_loadings
 from jaxfin.outcome import StudyResult, load_study
@@ -34,6 +41,7 @@ from jaxfin.report.strategy_comparison import write_strategy_comparison
 from jaxfin.report.tables import conditions
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.study import run_study
+from jaxfin.windows import Windows
 
 logger = logging.getLogger("jaxfin")
 
@@ -233,6 +241,7 @@ def compared_studies(
         del competitors[label]
     returns, every = _returns(config, dataset, rows)
     found = compare(competitors, returns)
+    validation = _validation_scores(config, dataset, results, windows)
     first = int(windows.train_start[0])
     named = dict(zip([returns.market_name, *returns.names], every.T, strict=True))
     last = int(rows[-1]) + 1
@@ -257,15 +266,54 @@ def compared_studies(
         labels,
         returns.market_name,
         _conditions(config, dataset, study, returns) + left_out,
+        validation,
     )
+
+
+def _validation_scores(
+    config: StudyConfig,
+    dataset: Dataset,
+    results: Mapping[str, StudyResult],
+    windows: Windows,
+) -> pd.DataFrame | None:
+    """(asset, model) scores of validation rows of the models that forecast them."""
+    frames = {
+        label: result.validation
+        for label, result in results.items()
+        if result.validation is not None and result.validation["forecast"].notna().any()
+    }
+    if not frames:
+        return None
+    judged = validation_windows(windows)
+    rows = np.unique(
+        np.concatenate(
+            [
+                np.arange(a, b)
+                for a, b in zip(judged.test_start, judged.test_stop, strict=True)
+            ]
+        )
+    )
+    returns, _ = _returns(config, dataset, rows)
+    competitors = {
+        label: Competitor(_by_asset(frame, dataset, rows), None)
+        for label, frame in frames.items()
+    }
+    return asset_scores(competitors, returns)
+
+
+def _by_asset(
+    forecasts: pd.DataFrame, dataset: Dataset, rows: np.ndarray
+) -> np.ndarray:
+    """(R, assets) forecasts of rows, NaN where there is none."""
+    assets = forecasts.pivot(index="date", columns="asset", values="forecast")
+    dates, names = dataset.labels.dates[rows], list(dataset.labels.assets)
+    return assets.reindex(index=dates, columns=names).to_numpy(float)
 
 
 def _competitor(
     result: StudyResult, study: StudyResult, dataset: Dataset, rows: np.ndarray
 ) -> Competitor:
     dates = dataset.labels.dates[rows]
-    names = list(dataset.labels.assets)
-    assets = result.forecasts.pivot(index="date", columns="asset", values="forecast")
     market = None
     if result.factors is not None:
         own = result.factors[result.factors["factor"] == dataset.labels.factors[0]]
@@ -275,7 +323,7 @@ def _competitor(
     hybrid = market is not None and options.get("observed", 1) == 1
     settings = (*_LOADINGS, "alpha", "observed")
     return Competitor(
-        assets.reindex(index=dates, columns=names).to_numpy(float),
+        _by_asset(result.forecasts, dataset, rows),
         market,
         beta=_betas(dataset, options)[rows] if hybrid else None,
         nested=result.config.model == "capm"

@@ -100,6 +100,7 @@ class StudyConfig:
         `evaluate.importance`.
       paths: periods ahead of iterated forecasts and of the shrinkage of means with
         them, see `evaluate.iterated`; 0 for none. Of models that can.
+      validation: also forecast validation rows, to be shown beside test rows.
       benchmarks: models the study's is compared with, forecast by forecast, each a
         name of the catalog and its options, ``{"name": "capm", "market": "mean"}``;
         see `jaxfin.comparison`.
@@ -120,6 +121,7 @@ class StudyConfig:
     portfolio: PortfolioConfig = PortfolioConfig()
     importance: bool = False
     paths: int = 0
+    validation: bool = False
     benchmarks: tuple[Mapping[str, Any], ...] = ()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0

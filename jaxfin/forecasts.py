@@ -183,6 +183,20 @@ def _member_outputs(method: Method) -> Callable[..., Any]:
     return outputs
 
 
+def validation_windows(windows: Windows) -> Windows:
+    """The windows with validation rows in the place of test rows, none of them twice.
+
+    Of a window the last validation rows, as many as there are test rows; of a single
+    window all. Models were stopped and selected on them: what is forecast is no test.
+    """
+    starts, stops = np.asarray(windows.valid_start), np.asarray(windows.valid_stop)
+    tested = np.asarray(windows.test_stop) - np.asarray(windows.test_start)
+    if len(starts) > 1:
+        # A last window that is cut short leaves rows out, never takes them twice.
+        starts = np.maximum(starts, stops - tested)
+    return windows._replace(test_start=starts, test_stop=stops)
+
+
 def member_paths(
     method: Method,
     panel: Panel,

@@ -46,6 +46,8 @@ class StudyResult(NamedTuple):
     importance: pd.DataFrame | None
     # date, factor, forecast, realised, of models that forecast factors
     factors: pd.DataFrame | None
+    # of validation rows as ``forecasts``, quantiles aside; None if not asked for
+    validation: pd.DataFrame | None
     # asset, step, forecast, low, high at the last decision; see `evaluate.iterated`
     paths: pd.DataFrame | None
     tables: dict[str, pd.DataFrame]
@@ -63,6 +65,7 @@ class Outcome(NamedTuple):
     forecasts: Forecasts
     judgement: Judgement
     importance: Importance | None
+    validation: Forecasts | None = None  # of validation rows, if asked for
     paths: Paths | None = None  # of models with iterated forecasts, if asked for
 
     def result(
@@ -91,11 +94,20 @@ class Outcome(NamedTuple):
             errors=self.judgement.errors,
             importance=frame,
             factors=run_directory.factor_frame(self.dataset, self.forecasts),
+            validation=self._validation,
             paths=None if self.paths is None else self.paths.band,
             tables=study_tables(metrics, self.judgement.r2_by_year, frame),
             provenance=provenance,
             directory=folder,
         )
+
+    @property
+    def _validation(self) -> pd.DataFrame | None:
+        if self.validation is None:
+            return None
+        none = np.zeros(self.validation.forecast.shape, int)
+        frame = run_directory.forecast_frame(self.dataset, self.validation, none)
+        return frame.drop(columns="quantile")
 
     def figures(self, model: str, caption: str) -> dict[str, Any]:
         """Every figure by file name."""
@@ -185,6 +197,7 @@ def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
     return {
         "importance": result.importance,
         "factors": result.factors,
+        "validation": result.validation,
         "paths": result.paths,
     }
 
@@ -220,6 +233,7 @@ def load_study(directory: str | Path) -> StudyResult:
         errors=pd.read_parquet(folder / "errors.parquet"),
         importance=optional("importance"),
         factors=optional("factors"),
+        validation=optional("validation"),
         paths=optional("paths"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),

@@ -23,7 +23,7 @@ from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
-from jaxfin.forecasts import out_of_sample, select
+from jaxfin.forecasts import out_of_sample, select, validation_windows
 from jaxfin.interrupts import storage_errors
 from jaxfin.iterated import iterated_paths
 from jaxfin.methods.catalog import build_model
@@ -258,6 +258,16 @@ def _judged(
             progress=progress.evaluate,
         )
         judgement = judge(tested, forecasts, config.portfolio)
+        validation = None
+        if config.validation:
+            validation = out_of_sample(
+                fits.method,
+                tested.panel,
+                validation_windows(windows),
+                fits.grid,
+                fits.fitted,
+                selection,
+            )
     found = None
     if config.importance:
         with _timed(seconds, "importance"):
@@ -276,7 +286,17 @@ def _judged(
         with _timed(seconds, "paths"):
             progress.stage("iterated forecasts")
             paths = iterated_paths(config, tested, windows, fits, selection)
-    return Outcome(tested, factors, fits, selection, forecasts, judgement, found, paths)
+    return Outcome(
+        tested,
+        factors,
+        fits,
+        selection,
+        forecasts,
+        judgement,
+        found,
+        validation,
+        paths,
+    )
 
 
 def _finished(

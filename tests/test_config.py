@@ -61,6 +61,7 @@ EVERYTHING = StudyConfig(
     assets=AssetsConfig("odd", "even"),
     importance=True,
     paths=4,
+    validation=True,
     benchmarks=({"name": "capm", "market": "mean"}, {"name": "lstm_stock"}),
     precision="fast",
     seed=9,
