@@ -337,7 +337,9 @@ def _competitor(
 def _betas(dataset: Dataset, options: Mapping[str, Any]) -> np.ndarray:
     """(T, assets) market betas known for each row; NaN where none is estimated."""
     panel = dataset.panel
-    settings = {name: options[name] for name in _LOADINGS if name in options}
+    monthly = dataset.labels.periods_per_year == 12
+    settings = {"window": 60 if monthly else 252}  # where a model has none of its own
+    settings |= {name: options[name] for name in _LOADINGS if name in options}
     loadings = market_loadings(panel, **settings)
     asset = np.asarray(panel.asset)
     beta = np.full((len(asset), len(dataset.labels.assets)), np.nan)

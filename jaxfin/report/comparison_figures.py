@@ -81,7 +81,7 @@ def _forecasts(compared: Compared) -> Figure:
     series = compared.market
     chosen = own[(own["series"] == series) & (own["model"] == first)].dropna()
     if chosen.empty:
-        series = next(iter(compared.betas.index))
+        series = str(own["series"].iloc[0])
         chosen = own[(own["series"] == series) & (own["model"] == first)].dropna()
     realised = 100 * chosen["realised"].to_numpy()
     forecast = 100 * chosen["forecast"].to_numpy()

@@ -150,7 +150,8 @@ def mean_over_assets(compared: Compared) -> PaperTable:
     mean = (
         values.drop(columns=["PT", "PT p", "AG p"]).groupby("model", sort=False).mean()
     )
-    note = f"Means over {len(compared.betas)} assets, each weighing alike."
+    assets = values.index.get_level_values("asset").nunique()
+    note = f"Means over {assets} assets, each weighing alike."
     title = "Table 3, means over assets"
     return _table(title, _named(mean, compared, "model"), note, compared)
 
