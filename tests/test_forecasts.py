@@ -10,7 +10,8 @@ from conftest import FACTORS, SLOTS
 
 from jaxfin.fit.lanes import LaneGrid
 from jaxfin.fit.method import DIVERGED, EXHAUSTED, STOPPED, FitInfo, Fitted, Method
-from jaxfin.forecasts import Selection, out_of_sample, select
+from jaxfin.forecasts import Selection, out_of_sample, select, validation_windows
+from jaxfin.windows import fixed_split, rolling_windows
 
 W, S, H = 4, 3, 2  # windows, seeds, points
 
@@ -199,3 +200,12 @@ def test_progress_is_told_of_every_window(panel32, windows, grid, fitted, select
         progress=lambda done, of: seen.append((done, of)),
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_validation_rows_of_all_windows_are_tested_once():
+    """Of rolling windows as many as are tested, of a single one all."""
+    rolling = validation_windows(rolling_windows(60, train=20, valid=12, test=8))
+    assert rolling.test_start.tolist() == [24, 32, 40, 52]  # the last is cut short
+    assert rolling.test_stop.tolist() == [32, 40, 48, 56]
+    one = validation_windows(fixed_split(0, 30, 40, 42, 50))
+    assert (one.test_start.tolist(), one.test_stop.tolist()) == ([30], [40])

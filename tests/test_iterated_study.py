@@ -37,6 +37,7 @@ def dataset():
     return Dataset("fixed", build_panel(arrays, np.float32), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint", [True, False])
 def test_the_first_step_is_the_forecast(joint, dataset, tmp_path):
     config = StudyConfig.from_dict(
@@ -61,6 +62,7 @@ def test_the_first_step_is_the_forecast(joint, dataset, tmp_path):
     assert "no prediction interval" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

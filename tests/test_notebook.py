@@ -219,6 +219,14 @@ def test_12_4_10_a_partial_last_month_is_dropped(close, tmp_path):
     made = prices(str(tmp_path / "m.csv"), history=2)
     assert made.labels.dates[-1] == close.index[-2]
     assert any("The last month is dropped" in note for note in made.notes)
+    # Bars stamped by the first day do not tell, and the notes say that.
+    stamped = close.set_axis(close.index.to_period("M").to_timestamp())
+    stamped.to_csv(tmp_path / "s.csv")
+    made = prices(str(tmp_path / "s.csv"), history=2)
+    assert made.labels.dates[-1] == close.index[-1]
+    assert any("does not tell whether the last, 2021-09" in n for n in made.notes)
+    cut = prices(str(tmp_path / "s.csv"), history=2, end="2021-08-31")
+    assert cut.labels.dates[-1] == pd.Timestamp("2021-08-31")
 
 
 def test_12_4_12_inputs_and_targets_are_scaled_whatever_the_features(dataset):
@@ -279,6 +287,7 @@ def compared(dataset, tmp_path_factory):
     return folder, made
 
 
+@pytest.mark.slow
 def test_12_4_6_validation_and_test_are_two_samples(compared):
     """What training stopped on is told apart from what it never saw."""
     folder, made = compared
@@ -302,6 +311,7 @@ def test_12_4_6_validation_and_test_are_two_samples(compared):
     assert got == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_12_4_16_six_months_are_judged_step_by_step_before_they_are_averaged(compared):
     folder, made = compared
     errors = pd.read_csv(
@@ -313,6 +323,7 @@ def test_12_4_16_six_months_are_judged_step_by_step_before_they_are_averaged(com
     assert list(means.index) == TICKERS
 
 
+@pytest.mark.slow
 def test_the_page_has_printed_and_found_numbers_side_by_side(compared, tmp_path):
     _, made = compared
     write_notebook(
