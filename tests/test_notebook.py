@@ -4,6 +4,7 @@ Items 8, 9 and 11 are also in `data/test_indicators.py` and `data/test_related.p
 6 and 13 in `evaluate/`.
 """
 
+import importlib
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from jaxfin.comparison import run_comparison
+from jaxfin.comparison import benchmark_studies, run_comparison
 from jaxfin.config import StudyConfig, WindowsConfig
 from jaxfin.data.indicators import INDICATORS
 from jaxfin.data.prices import prices
@@ -344,3 +345,33 @@ def test_the_page_has_printed_and_found_numbers_side_by_side(compared, tmp_path)
     assert row["test, notebook"].item() == pytest.approx(100 * test)
     stopped = made.compared.validation.loc[("MA", "lstm_multi"), "rmse"]
     assert row["same months, stopped on them"].item() == pytest.approx(100 * stopped)
+
+
+@pytest.fixture(scope="module")
+def paper_forecasts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "experiments"))  # as if it were the program
+        yield importlib.import_module("paper_forecasts")
+
+
+@pytest.mark.parametrize("fit", ["fast", "default", "paper"])
+def test_the_command_runs_every_schedule_on_the_notebook_s_stocks(paper_forecasts, fit):
+    assert paper_forecasts.has_schedules("notebook")
+    arguments = ["paper=notebook", "data.path=closes.csv", f"fit={fit}"]
+    paper_forecasts.check_overrides(arguments)
+    with paper_forecasts.hydra.initialize_config_dir(
+        str(ROOT / "conf"), version_base="1.3"
+    ):
+        composed = paper_forecasts.hydra.compose("reproduce_forecasts", arguments)
+    studies, published = paper_forecasts.schedules(composed)
+    assert list(studies) == ["notebook", "test", "walk_forward"]
+    for study in studies.values():
+        assert (study.model, study.data) == ("lstm_multi", "prices")
+        assert list(study.data_options["assets"]) == TICKERS == published["asked"]
+        assert len(study.data_options["related"]) == 10
+        assert study.paths == 6 and study.validation and study.fit.plateau == 5
+        rivals = benchmark_studies(study)
+        assert set(published["models"]) - {"lstm_multi"} < set(rivals)
+    last, tested = studies["notebook"].windows, studies["test"].windows
+    # The months it stopped on are those that the second schedule tests.
+    assert (last.train_end, last.valid_end) == (tested.valid_end, tested.end)

@@ -86,11 +86,16 @@ def _band(paths: Paths) -> PaperTable:
     note = (
         "Excess returns in per cent per period, made at "
         f"{band['date'].iloc[0]:%Y-%m-%d} for the periods after it by feeding the "
-        "network with its own forecasts, in the units it was trained in. In "
-        f"brackets the {LOW:.0%} and {HIGH:.0%} quantiles over {members} seeds: an "
-        "ensemble band, how far initial values move the forecast, and no prediction "
-        "interval; returns spread many times as far."
+        "network with its own forecasts, in the units it was trained in. "
     )
+    if members > 1:
+        note += (
+            f"In brackets the {LOW:.0%} and {HIGH:.0%} quantiles over {members} seeds: "
+            "an ensemble band, how far initial values move the forecast, and no "
+            "prediction interval; returns spread many times as far."
+        )
+    else:
+        note += "One seed has no spread: the brackets hold no prediction interval."
     return PaperTable("Iterated forecasts", values, note, paths.conditions)
 
 
@@ -130,8 +135,8 @@ def _means(paths: Paths) -> PaperTable:
     note = (
         "Means of simple excess returns per period known at the last decision: "
         "realised since the first period trained on, and forecast over the steps "
-        "above. Weights: long-only mean-variance with means (1 - w) realised + w "
-        "forecast."
+        "above; those of log returns are made simple as a lognormal's. Weights: "
+        "long-only mean-variance with means (1 - w) realised + w forecast."
     )
     return PaperTable(
         "Realised means shrunk towards forecasts", values, note, paths.conditions

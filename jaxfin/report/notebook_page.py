@@ -124,7 +124,9 @@ def _beside(
     note = (
         "Printed as: the notebook's name for a column; stock: whose prices it held, "
         "and of which ours are. Printed numbers and the column beside them are of "
-        "months that training was stopped on; the others are tests."
+        "months that training was stopped on (with indicators the notebook's are its "
+        "last ten alone, all of them with a partial September 2025); the others are "
+        "tests."
     )
     decimals = {str(c): 1 if key == "direction" else 2 for c in values}
     return PaperTable(

@@ -128,6 +128,25 @@ def test_paths_are_fed_with_themselves(panel):
     assert lstm_stock(horizon=2).paths is None
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_paths_see_nothing_after_their_decision(joint, panel):
+    """Law 1: what rows t and later realise, and what they know, is ruined."""
+    hyper = {"asset": jnp.asarray(9), "l1": 0.0}
+    network, params = made(panel, hyper, joint=joint)
+    rows = jnp.array([25, 27])
+    later = jnp.arange(panel.universe.shape[0]) >= 25
+    ruined = panel._replace(
+        excess_returns=jnp.where(later[:, None], jnp.nan, panel.excess_returns),
+        observed=panel.observed ^ later[:, None],
+    )
+    clean, other = (
+        np.asarray(network.paths(params, network.prepare(each), rows, 6))
+        for each in (panel, ruined)
+    )
+    np.testing.assert_array_equal(clean[0], other[0])
+    assert not np.array_equal(clean[1], other[1])
+
+
 def test_panels_that_do_not_fit_are_refused(panel):
     with pytest.raises(ConfigError, match="model=lstm_multi: assets of this panel"):
         lstm_multi().check(panel)
