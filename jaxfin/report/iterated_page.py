@@ -114,8 +114,8 @@ def _errors(paths: Paths) -> PaperTable:
         }
     )
     note = (
-        "Every test decision, all assets pooled, by periods ahead. Iterated forecasts "
-        "tend to a constant: the later steps say little more than a mean."
+        "Every test decision, all assets pooled, by periods ahead; sd of forecasts: of "
+        "an asset's over decisions, mean over assets."
     )
     decimals = {str(c): 0 if c == "returns" else 2 for c in values}
     return PaperTable(
