@@ -27,6 +27,7 @@ from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, Interrupted, JaxfinError, nearest
 from jaxfin.interrupts import storage_errors
 from jaxfin.report import run_directory
+from jaxfin.report.notebook_page import write_notebook
 from jaxfin.report.paper_forecasts import write_forecast_paper
 
 GROUPS = ("paper", "data", "fit")
@@ -56,7 +57,8 @@ def main(config: DictConfig) -> None:
                 found[name] = run_comparison(
                     study, dataset, directory=folder / name, resume=True
                 )
-            write_forecast_paper(
+            write = write_notebook if "asked" in published else write_forecast_paper
+            write(
                 folder,
                 {n: each.compared for n, each in found.items() if each.compared},
                 published,
@@ -104,7 +106,15 @@ def schedules(config: DictConfig) -> tuple[dict[str, StudyConfig], dict[str, Any
         "data_options": data,
         **{
             name: plain[name]
-            for name in ("fit", "portfolio", "precision", "seed", "benchmarks")
+            for name in (
+                "fit",
+                "portfolio",
+                "precision",
+                "seed",
+                "paths",
+                "validation",
+                "benchmarks",
+            )
         },
     }
     return {

@@ -8,8 +8,8 @@ goes on after a kill. What they are judged by is in `evaluate.comparison`.
 from __future__ import annotations
 
 import dataclasses
-import re
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,16 @@ from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, nearest
-from jaxfin.evaluate.comparison import Competitor, Returns, compare, raw_prevailing
+from jaxfin.evaluate.comparison import (
+    Competitor,
+    Returns,
+    asset_scores,
+    compare,
+    raw_prevailing,
+)
 from jaxfin.evaluate.series_summary import beta_summary, return_summary
 from jaxfin.fit.runner import is_explained
+from jaxfin.forecasts import validation_windows
 from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.models.capm import market_loadings
 from jaxfin.outcome import StudyResult, load_study
@@ -39,6 +46,7 @@ from jaxfin.report.strategy_comparison import write_strategy_comparison
 from jaxfin.report.tables import conditions
 from jaxfin.sample import sample_notes, study_windows
 from jaxfin.study import run_study
+from jaxfin.windows import Windows
 
 logger = logging.getLogger("jaxfin")
 
@@ -202,6 +210,7 @@ def benchmark_studies(config: StudyConfig) -> dict[str, StudyConfig]:
             model=str(name),
             K=None,
             model_options=shared | options,
+            paths=0,
             benchmarks=(),
         )
     return rivals
@@ -262,6 +271,7 @@ def compared_studies(
         del competitors[label]
     returns, every = _returns(config, dataset, rows)
     found = compare(competitors, returns)
+    validation = _validation_scores(config, dataset, results, windows)
     first = int(windows.train_start[0])
     named = dict(zip([returns.market_name, *returns.names], every.T, strict=True))
     last = int(rows[-1]) + 1
@@ -286,15 +296,54 @@ def compared_studies(
         labels,
         returns.market_name,
         _conditions(config, dataset, study, returns) + left_out,
+        validation,
     )
+
+
+def _validation_scores(
+    config: StudyConfig,
+    dataset: Dataset,
+    results: Mapping[str, StudyResult],
+    windows: Windows,
+) -> pd.DataFrame | None:
+    """(asset, model) scores of validation rows of the models that forecast them."""
+    frames = {
+        label: result.validation
+        for label, result in results.items()
+        if result.validation is not None and result.validation["forecast"].notna().any()
+    }
+    if not frames:
+        return None
+    judged = validation_windows(windows)
+    rows = np.unique(
+        np.concatenate(
+            [
+                np.arange(a, b)
+                for a, b in zip(judged.test_start, judged.test_stop, strict=True)
+            ]
+        )
+    )
+    returns, _ = _returns(config, dataset, rows)
+    competitors = {
+        label: Competitor(_by_asset(frame, dataset, rows), None)
+        for label, frame in frames.items()
+    }
+    return asset_scores(competitors, returns)
+
+
+def _by_asset(
+    forecasts: pd.DataFrame, dataset: Dataset, rows: np.ndarray
+) -> np.ndarray:
+    """(R, assets) forecasts of rows, NaN where there is none."""
+    assets = forecasts.pivot(index="date", columns="asset", values="forecast")
+    dates, names = dataset.labels.dates[rows], list(dataset.labels.assets)
+    return assets.reindex(index=dates, columns=names).to_numpy(float)
 
 
 def _competitor(
     result: StudyResult, study: StudyResult, dataset: Dataset, rows: np.ndarray
 ) -> Competitor:
     dates = dataset.labels.dates[rows]
-    names = list(dataset.labels.assets)
-    assets = result.forecasts.pivot(index="date", columns="asset", values="forecast")
     market = None
     if result.factors is not None:
         own = result.factors[result.factors["factor"] == dataset.labels.factors[0]]
@@ -304,7 +353,7 @@ def _competitor(
     hybrid = market is not None and options.get("observed", 1) == 1
     settings = (*_LOADINGS, "alpha", "observed")
     return Competitor(
-        assets.reindex(index=dates, columns=names).to_numpy(float),
+        _by_asset(result.forecasts, dataset, rows),
         market,
         beta=_betas(dataset, options)[rows] if hybrid else None,
         nested=result.config.model == "capm"
@@ -318,7 +367,9 @@ def _competitor(
 def _betas(dataset: Dataset, options: Mapping[str, Any]) -> np.ndarray:
     """(T, assets) market betas known for each row; NaN where none is estimated."""
     panel = dataset.panel
-    settings = {name: options[name] for name in _LOADINGS if name in options}
+    monthly = dataset.labels.periods_per_year == 12
+    settings = {"window": 60 if monthly else 252}  # where a model has none of its own
+    settings |= {name: options[name] for name in _LOADINGS if name in options}
     loadings = market_loadings(panel, **settings)
     asset = np.asarray(panel.asset)
     beta = np.full((len(asset), len(dataset.labels.assets)), np.nan)

@@ -100,6 +100,9 @@ class StudyConfig:
       importance: also measure the R2 lost without each characteristic, see
         `evaluate.importance`.
       relevance: also trace the forecasts of the top quantile back to variables.
+      paths: periods ahead of iterated forecasts and of the shrinkage of means with
+        them, see `evaluate.iterated`; 0 for none. Of models that can.
+      validation: also forecast validation rows, to be shown beside test rows.
       benchmarks: models the study's is compared with, forecast by forecast, each a
         name of the catalog and its options, ``{"name": "capm", "market": "mean"}``,
         and a "label" if it is to be called otherwise;
@@ -121,12 +124,16 @@ class StudyConfig:
     portfolio: PortfolioConfig = PortfolioConfig()
     importance: bool = False
     relevance: RelevanceConfig = RelevanceConfig()
+    paths: int = 0
+    validation: bool = False
     benchmarks: tuple[Mapping[str, Any], ...] = ()
     precision: Literal["full", "fast"] = "full"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Reject a seed no random key can hold."""
+        """Reject a seed no random key can hold, and steps into the past."""
+        if self.paths < 0:
+            raise ConfigError(f"paths={self.paths}: periods ahead, at least 0.")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed={self.seed}: between 0 and {2**31 - 1}.")
 

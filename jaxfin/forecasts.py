@@ -152,12 +152,12 @@ def out_of_sample(
             [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
         ),
         window=np.repeat(np.arange(len(starts)), stops - starts),
-        forecast=_member_mean(members),
-        fitted=None if explained is None else _member_mean(explained),
+        forecast=member_mean(members),
+        fitted=None if explained is None else member_mean(explained),
         member_forecast=members,
         member_fitted=explained,
         least_squares_sse=joined[1] if contemporaneous is not None else None,
-        factors=None if factors is None else _member_mean(factors),
+        factors=None if factors is None else member_mean(factors),
         member_factors=factors,
     )
 
@@ -195,7 +195,73 @@ def _member_outputs(method: Method) -> Callable[..., Any]:
     return outputs
 
 
-def _member_mean(members: np.ndarray) -> np.ndarray:
+def validation_windows(windows: Windows) -> Windows:
+    """The windows with validation rows in the place of test rows, none of them twice.
+
+    Of a window the last validation rows, as many as there are test rows; of a single
+    window all. Models were stopped and selected on them: what is forecast is no test.
+    """
+    starts, stops = np.asarray(windows.valid_start), np.asarray(windows.valid_stop)
+    tested = np.asarray(windows.test_stop) - np.asarray(windows.test_start)
+    if len(starts) > 1:
+        # A last window that is cut short leaves rows out, never takes them twice.
+        starts = np.maximum(starts, stops - tested)
+    return windows._replace(test_start=starts, test_stop=stops)
+
+
+def member_paths(
+    method: Method,
+    panel: Panel,
+    windows: Windows,
+    grid: LaneGrid,
+    fitted: Fitted,
+    selection: Selection,
+    steps: int,
+) -> np.ndarray:
+    """(S, R, steps, N) iterated forecasts of every test row by each selected member.
+
+    Step k of row t is a forecast of the return of row t + k made at the end of row t,
+    with the member's own forecasts where returns are not realised yet. Members that
+    diverged are NaN.
+
+    Args:
+      method: with ``paths``. panel, windows, grid, fitted, selection: as of
+        `out_of_sample`.
+      steps: periods ahead.
+    """
+    starts, stops = np.asarray(windows.test_start), np.asarray(windows.test_stop)
+    length = int((stops - starts).max())
+    assert method.paths is not None
+    paths = method.paths
+
+    @jax.jit
+    def outputs(fitted: Any, panel: Panel, rows: Array, lanes: Array) -> Array:
+        chosen = jax.tree.map(lambda leaf: leaf[lanes], fitted)
+        if lanes.ndim == 1:
+            return jax.vmap(lambda one: paths(one, panel, rows, steps))(chosen)
+
+        def own(fitted: Fitted, asset: Array) -> Array:
+            return paths(fitted, panel, rows, steps)[..., asset]
+
+        by_asset = jax.vmap(own, out_axes=-1)
+        every = jnp.arange(lanes.shape[1])
+        return jax.vmap(by_asset, in_axes=(0, None))(chosen, every)
+
+    pieces = []
+    for window, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        rows = np.minimum(np.arange(start, start + length), stop - 1)
+        lanes = jnp.asarray(selected_lanes(selection, grid, window))
+        lane = jax.tree.map(lambda leaf, w=window: leaf[w], fitted)
+        made = np.asarray(outputs(lane, panel, jnp.asarray(rows), lanes))
+        survived = selection.survived[window]
+        alive = (
+            survived[:, None, None] if grid.assets else survived[:, None, None, None]
+        )
+        pieces.append(np.where(alive, made, np.nan)[:, : stop - start])
+    return np.concatenate(pieces, axis=1)
+
+
+def member_mean(members: np.ndarray) -> np.ndarray:
     """Mean over members that are not NaN; NaN where none is left."""
     alive = ~np.isnan(members)
     total = np.where(alive, members, 0).sum(axis=0, dtype=np.float64)

@@ -30,6 +30,7 @@ from jaxfin.report.figures import (
     r2_by_year,
 )
 from jaxfin.report.importance_figures import importance_figure
+from jaxfin.report.iterated_page import Paths, write_paths
 from jaxfin.report.relevance import (
     relevance_figure,
     relevance_frame,
@@ -53,6 +54,10 @@ class StudyResult(NamedTuple):
     relevance: pd.DataFrame | None
     # date, factor, forecast, realised, of models that forecast factors
     factors: pd.DataFrame | None
+    # of validation rows as ``forecasts``, quantiles aside; None if not asked for
+    validation: pd.DataFrame | None
+    # asset, step, forecast, low, high at the last decision; see `evaluate.iterated`
+    paths: pd.DataFrame | None
     tables: dict[str, pd.DataFrame]
     provenance: dict[str, Any]
     directory: Path | None
@@ -68,7 +73,9 @@ class Outcome(NamedTuple):
     forecasts: Forecasts
     judgement: Judgement
     importance: Importance | None
-    contributions: Contributions | None
+    contributions: Contributions | None = None
+    validation: Forecasts | None = None  # of validation rows, if asked for
+    paths: Paths | None = None  # of models with iterated forecasts, if asked for
 
     def result(
         self, config: StudyConfig, provenance: dict[str, Any], folder: Path | None
@@ -103,10 +110,20 @@ class Outcome(NamedTuple):
             importance=frame,
             relevance=traced,
             factors=run_directory.factor_frame(self.dataset, self.forecasts),
+            validation=self._validation,
+            paths=None if self.paths is None else self.paths.band,
             tables=tables,
             provenance=provenance,
             directory=folder,
         )
+
+    @property
+    def _validation(self) -> pd.DataFrame | None:
+        if self.validation is None:
+            return None
+        none = np.zeros(self.validation.forecast.shape, int)
+        frame = run_directory.forecast_frame(self.dataset, self.validation, none)
+        return frame.drop(columns="quantile")
 
     def figures(self, model: str, caption: str) -> dict[str, Any]:
         """Every figure by file name."""
@@ -190,6 +207,8 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
     if result.relevance is not None:
         figures["relevance"] = relevance_figure(result.relevance, conditions=caption)
     save_figures(folder / "figures", figures)
+    if outcome.paths is not None:
+        write_paths(folder, outcome.paths, result.provenance)
     run_directory.write_json(folder / "provenance.json", result.provenance)
 
 
@@ -198,6 +217,8 @@ def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
         "importance": result.importance,
         "relevance": result.relevance,
         "factors": result.factors,
+        "validation": result.validation,
+        "paths": result.paths,
     }
 
 
@@ -233,6 +254,8 @@ def load_study(directory: str | Path) -> StudyResult:
         importance=optional("importance"),
         relevance=optional("relevance"),
         factors=optional("factors"),
+        validation=optional("validation"),
+        paths=optional("paths"),
         tables=read_tables(folder / "tables"),
         provenance=json.loads((folder / "provenance.json").read_text()),
         directory=folder,

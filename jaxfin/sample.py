@@ -134,6 +134,12 @@ def sample_notes(
         )
     if quantiles is None:
         quantile_count(live)  # raises if there are too few assets to sort
+    if config.paths and not (isinstance(model, Network) and model.paths is not None):
+        about = [
+            f"paths={config.paths} is left out: model={config.model} has no iterated "
+            "forecasts, or reads what it does not forecast",
+            *about,
+        ]
     left_out = int(windows.test_start[0] - windows.valid_stop[0])
     if left_out > config.windows.embargo:
         about = [

@@ -24,8 +24,9 @@ from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
-from jaxfin.forecasts import out_of_sample, select
+from jaxfin.forecasts import out_of_sample, select, validation_windows
 from jaxfin.interrupts import storage_errors
+from jaxfin.iterated import iterated_paths
 from jaxfin.methods.catalog import build_model
 from jaxfin.models.network import Network
 from jaxfin.outcome import Outcome, StudyResult, write_study
@@ -261,6 +262,16 @@ def _judged(
             progress=progress.evaluate,
         )
         judgement = judge(tested, forecasts, config.portfolio)
+        validation = None
+        if config.validation:
+            validation = out_of_sample(
+                fits.method,
+                tested.panel,
+                validation_windows(windows),
+                fits.grid,
+                fits.fitted,
+                selection,
+            )
     found = None
     if config.importance:
         with _timed(seconds, "importance"):
@@ -291,8 +302,22 @@ def _judged(
                 config.relevance.rules,
                 progress=progress.importance,
             )
+    paths = None
+    if config.paths and fits.method.paths is not None:
+        with _timed(seconds, "paths"):
+            progress.stage("iterated forecasts")
+            paths = iterated_paths(config, tested, windows, fits, selection)
     return Outcome(
-        tested, factors, fits, selection, forecasts, judgement, found, traced
+        tested,
+        factors,
+        fits,
+        selection,
+        forecasts,
+        judgement,
+        found,
+        traced,
+        validation,
+        paths,
     )
 
 

@@ -48,8 +48,9 @@ class Row:
 
     @property
     def ordered_slots(self) -> bool:
-        """Factors read returns as a vector, one weight a slot: slots are no labels."""
-        return self.options.get("input") == "r"
+        """Returns are read as a vector, one weight a slot: slots are no labels."""
+        joint = self.model == "lstm_multi" and self.options.get("joint", True)
+        return self.options.get("input") == "r" or joint
 
     @property
     def by_asset(self) -> bool:
@@ -71,6 +72,7 @@ UNITS, DAMPING = 3, 1.5  # no defaults: those differ by variant, and are larger
 _SMALL = {"lookback": LOOKBACK, "hidden": (8,), "units": UNITS, "damping": DAMPING}
 _STOCK = {"lookback": LOOKBACK, "units": (3, 2), "dense": 2}
 _OWN = {"lookback": 3, "dropout": 0.0}
+_MULTI = {"lookback": LOOKBACK, "units": (4, 3), "dense": 6, "dropout": 0.0}
 _SERIES = {**_STOCK, "window": 10, "min_count": 5}
 METHODS = {
     "seqlat-window": Row("seqlat", _SMALL),
@@ -148,6 +150,12 @@ METHODS = {
         "lstm_lrp", {"lookback": 2, "units": (3,), "dense": 2, "product": "abs"}
     ),
     "lstm_stock": Row("lstm_stock", _STOCK, {"asset": 9}),
+    "lstm_multi": Row("lstm_multi", _MULTI),
+    "lstm_multi-indicators": Row("lstm_multi", {**_MULTI, "features": "indicators"}),
+    "lstm_multi-related": Row("lstm_multi", {**_MULTI, "features": "related"}),
+    "lstm_multi-each": Row(
+        "lstm_multi", {**_MULTI, "features": "all", "joint": False}, {"asset": 9}
+    ),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
 

@@ -10,7 +10,8 @@ from conftest import FACTORS, SLOTS
 
 from jaxfin.fit.lanes import LaneGrid
 from jaxfin.fit.method import DIVERGED, EXHAUSTED, STOPPED, FitInfo, Fitted, Method
-from jaxfin.forecasts import Selection, out_of_sample, select
+from jaxfin.forecasts import Selection, out_of_sample, select, validation_windows
+from jaxfin.windows import fixed_split, rolling_windows
 
 W, S, H = 4, 3, 2  # windows, seeds, points
 
@@ -225,3 +226,12 @@ def test_pooled_windows_choose_by_their_mean_score():
     assert made.point.tolist() == [1, 1, 0, -1]
     assert made.score[:2].tolist() == [2.0, 1.0]  # each window's own
     assert made.survived[1].tolist() == [True, False]
+
+
+def test_validation_rows_of_all_windows_are_tested_once():
+    """Of rolling windows as many as are tested, of a single one all."""
+    rolling = validation_windows(rolling_windows(60, train=20, valid=12, test=8))
+    assert rolling.test_start.tolist() == [24, 32, 40, 52]  # the last is cut short
+    assert rolling.test_stop.tolist() == [32, 40, 48, 56]
+    one = validation_windows(fixed_split(0, 30, 40, 42, 50))
+    assert (one.test_start.tolist(), one.test_stop.tolist()) == ([30], [40])

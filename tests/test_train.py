@@ -80,9 +80,9 @@ def test_what_a_fit_means_for_one_model_is_sound(train, path):
     with train.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = train.compose("config", [f"model={model}", f"fit={fit}"])
     study = train.study_configs(composed)
-    daily = model in ("lstm_capm", "lstm_stock")
-    assert study.data == ("sp500" if daily else "french")
-    assert study.portfolio.mean_variance == (not daily)
+    stocks = model in ("lstm_capm", "lstm_multi", "lstm_stock")
+    assert study.data == ("sp500" if stocks else "french")
+    assert study.portfolio.mean_variance == model.endswith("_mv")
     content = yaml.safe_load(path.read_text())
     for name, value in content["fit"].items():
         kept = getattr(study.fit, name)

@@ -16,6 +16,13 @@ from jaxfin.data.description import describe
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
 from jaxfin.data.price_checks import suspect_splits
 from jaxfin.data.price_files import Prices
+from jaxfin.data.price_known import (
+    Rows,
+    chosen_characteristics,
+    refuse_unknown_related,
+    related_returns,
+    told,
+)
 from jaxfin.data.price_periods import (
     Sample,
     daily_sample,
@@ -45,6 +52,7 @@ class Ingredients(NamedTuple):
     market_name: str | None = None
     rate: pd.Series | None = None  # for each date of the table; see `Sample`
     factors: Factors | None = None  # None = the market's excess return
+    related: pd.DataFrame | None = None  # prices of assets that are not forecast
     notes: tuple[str, ...] = ()
 
 
@@ -56,14 +64,7 @@ class Recipe(NamedTuple):
     returns: Returns = "simple"
     scale: bool = True
     start: pd.Timestamp | None = None
-
-
-class _Rows(NamedTuple):
-    """The part of a sample that becomes the panel."""
-
-    start: int
-    kept: np.ndarray  # (N,) assets
-    dates: pd.DatetimeIndex
+    characteristics: tuple[str, ...] | None = None  # None = all but the indicators
 
 
 def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
@@ -78,7 +79,10 @@ def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
         raise ConfigError(f"data.history={history}: needs at least 1 return.")
     notes = list(parts.notes)
     made = monthly_sample if recipe.frequency == "monthly" else daily_sample
-    sample = made(parts.table, parts.market, parts.rate, notes, parts.source)
+    sample = chosen_characteristics(
+        made(parts.table, parts.market, parts.rate, notes, parts.source),
+        recipe.characteristics,
+    )
     enough = sample.returns.notna().cumsum() >= history
     universe = np.asarray(sample.price.notna() & enough)
     factors = _factors_ahead(parts, sample)
@@ -90,7 +94,7 @@ def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
             f"{len(short)} assets never have {history} returns and a price, and are "
             f"left out: {some_of(short)}."
         )
-    rows = _Rows(start, kept, period_ends(sample.price.index)[start:])
+    rows = Rows(start, kept, period_ends(sample.price.index)[start:])
     values = None if sample.rate is None else sample.rate.to_numpy()[start:]
     paid = np.zeros((len(rows.dates), 1)) if values is None else values[:, None]
     # Observed are the returns of decisions made in the universe.
@@ -101,12 +105,13 @@ def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
         realised = _excess(factors[start:], paid, recipe.returns)
     else:
         realised = factors[start:]
-    known, characteristics = _told(sample, rows, notes)
+    known, characteristics = told(sample, rows, notes)
     panel = make_panel(
         known,
         _excess(raw, paid, recipe.returns),
         alive,
         risk_free=values,
+        macro=_related(parts, sample, recipe, start),
         factors=realised,
         scale=recipe.scale,
     )
@@ -135,6 +140,18 @@ def dataset_of_prices(parts: Ingredients, recipe: Recipe) -> Dataset:
 def _excess(raw: np.ndarray, paid: np.ndarray, returns: Returns) -> np.ndarray:
     """R - rf, or log(1 + R) - log(1 + rf); NaN stays NaN."""
     return raw - paid if returns == "simple" else np.log1p(raw) - np.log1p(paid)
+
+
+def _related(
+    parts: Ingredients, sample: Sample, recipe: Recipe, start: int
+) -> np.ndarray | None:
+    """(T, Q) raw returns over (t-1, t] of related assets, simple or log."""
+    if parts.related is None:
+        return None
+    found = related_returns(parts.related, sample)
+    refuse_unknown_related(found, start)
+    values = found.to_numpy(float)[start:]
+    return values if recipe.returns == "simple" else np.log1p(values)
 
 
 def _factors_ahead(parts: Ingredients, sample: Sample) -> np.ndarray:
@@ -208,34 +225,6 @@ def _first_row(
     return start
 
 
-def _told(
-    sample: Sample, rows: _Rows, notes: list[str]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(T, N, P) characteristics, and their names, of those known of any asset ever."""
-    values = {
-        name: frame.to_numpy(float)[rows.start :][:, rows.kept]
-        for name, frame in sample.named.items()
-    }
-    there = {name: ~np.isnan(array).all(axis=1) for name, array in values.items()}
-    never = [name for name in values if not there[name].any()]
-    if never:
-        notes.append(
-            f"{len(never)} characteristics are left out, as the file is too short for "
-            f"them: {some_of(never)}."
-        )
-    names = tuple(name for name in values if name not in never)
-    first = {name: int(there[name].argmax()) for name in names}
-    late = [name for name in names if first[name]]
-    if late:
-        until = max(first.values()) - 1
-        notes.append(
-            f"In the first periods, up to {rows.dates[until]:%Y-%m-%d}, nobody has "
-            f"enough history for {some_of(late)}: they are the same for all then; a "
-            "larger data.history drops those periods."
-        )
-    return np.stack([values[name] for name in names], axis=-1), names
-
-
 def _remarks(parts: Ingredients, labels: PanelLabels) -> list[str]:
     """What holds of the panel as a whole."""
     notes = [
@@ -248,6 +237,12 @@ def _remarks(parts: Ingredients, labels: PanelLabels) -> list[str]:
     ]
     if not labels.risk_free_known:
         notes.append("No risk-free rate: it is taken as zero and returns are raw.")
+    if parts.related is not None:
+        names = some_of(list(map(str, parts.related)))
+        notes.append(
+            f"Known at each decision: returns of {parts.related.shape[1]} related "
+            f"assets over the period before it ({names})."
+        )
     if parts.factors is not None:
         notes.append(
             f"The factors are {', '.join(labels.factors)} of {parts.factors.path}, "
@@ -282,7 +277,7 @@ def _skipped(parts: Ingredients, sample: Sample, start: int) -> list[str]:
     ]
 
 
-def _rows_of(sample: Sample, rows: _Rows) -> tuple[str, np.ndarray, Layout]:
+def _rows_of(sample: Sample, rows: Rows) -> tuple[str, np.ndarray, Layout]:
     """Returns of the assets priced in each period, in the long form of the checks."""
     returns = sample.returns.to_numpy()[rows.start :][:, rows.kept]
     priced = sample.price.notna().to_numpy()[rows.start :][:, rows.kept]

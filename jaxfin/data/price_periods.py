@@ -95,6 +95,12 @@ def monthly_sample(
             raise DataError(f"{path} holds less than one whole month: add dates.")
         table = rows_of(table, complete)
         days = _index(table.close)
+    elif not daily and _is_partial(days[-1]):
+        notes.append(
+            "warning: the months of the file are stamped before their ends, so that it "
+            f"does not tell whether the last, {days[-1]:%Y-%m}, is complete: if it is "
+            "not, set data.end to the day before its stamp."
+        )
     month = days.to_period("M")
     every = pd.period_range(month[0], month[-1], freq="M")
     absent = every.difference(month)

@@ -38,6 +38,7 @@ from jaxfin.data.rates import (
     check_quote,
     rate_of_factors,
 )
+from jaxfin.data.related import take_related
 from jaxfin.data.series_files import is_file, read_factors, read_market, read_rate
 from jaxfin.errors import ConfigError, DataError, nearest
 
@@ -56,7 +57,9 @@ def prices(
     returns: Returns = "simple",
     sectors: str | None = None,
     history: int | None = None,
+    characteristics: Sequence[str] | None = None,
     scale: bool = True,
+    related: Sequence[str] | None = None,
 ) -> Dataset:
     """Dataset from daily or monthly prices, wide or long (see `read_prices`).
 
@@ -108,7 +111,15 @@ def prices(
       returns: "simple" or "log". Factors of a file stay as they are.
       sectors: CSV file with a ticker in its first column and a column named sector.
       history: returns an asset needs, by default 12 months or 252 days.
-      scale: rank-scale the characteristics, see `rank_scale`.
+      characteristics: names of those wanted, in this order: of the above, or of
+        `indicators.INDICATORS` (rsi, sma20, sma50, macd, bollinger_b,
+        bollinger_width), whose windows count periods of the panel. None = all but the
+        indicators.
+      scale: rank-scale the characteristics, see `rank_scale`; ranks of a handful of
+        assets say little.
+      related: assets that are not forecast but whose returns, raw and simple or log
+        like the panel's, are known at each decision (``panel.macro``): tickers of the
+        file, which are then no assets, or files of prices, a column each.
 
     Returns:
       Dataset whose one factor MktRF is the market's excess return over (t, t+1], or
@@ -116,10 +127,11 @@ def prices(
       characteristics take the median of the date.
 
     Raises:
-      ConfigError: an unknown frequency, asset, market or risk_free, options that
-        contradict each other, a date that is none, or history below one.
-      DataError: a file cannot be used, or the factors lack a period; the message names
-        file, asset and date.
+      ConfigError: an unknown frequency, asset, market, risk_free, characteristic or
+        related asset, options that contradict each other, a date that is none, or
+        history below one.
+      DataError: a file cannot be used, or the factors or a related asset lack a period;
+        the message names file, asset and date.
     """
     if frequency not in PERIODS_PER_YEAR:
         raise ConfigError(
@@ -135,6 +147,7 @@ def prices(
     quoted = None
     if risk_free is not None:
         table, quoted = _take_rate(table, risk_free, rate_quote, path)
+    table, beside = take_related(table, related, market, assets, path)
     if assets is not None:
         table = _chosen(table, assets, market, path)
     refuse_bad_prices(table.close, path)
@@ -162,9 +175,17 @@ def prices(
         market_name=market,
         rate=rate,
         factors=given,
+        related=beside,
         notes=tuple(notes),
     )
-    recipe = Recipe(frequency, history, returns=returns, scale=scale, start=first)
+    recipe = Recipe(
+        frequency,
+        history,
+        returns=returns,
+        scale=scale,
+        start=first,
+        characteristics=None if characteristics is None else tuple(characteristics),
+    )
     dataset = dataset_of_prices(parts, recipe)
     return dataset if sectors is None else _sectors_of(dataset, sectors)
 

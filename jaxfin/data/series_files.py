@@ -62,6 +62,17 @@ def read_market(path: str) -> pd.Series:
     return price.iloc[:, 0]
 
 
+def read_related(path: str) -> pd.DataFrame:
+    """Prices by date of the assets in a file, a column each.
+
+    Raises:
+      DataError: the file cannot be used, or a price is not a positive number.
+    """
+    prices = _read(path, "data.related").apply(numbers, path=path)
+    refuse_bad_prices(prices, path)
+    return prices
+
+
 def read_rate(path: str) -> pd.Series:
     """A risk-free rate by the date it is known at, as quoted, empty cells missing.
 

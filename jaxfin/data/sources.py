@@ -55,4 +55,11 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
     dataset = source(
         **{keywords.get(key, key): value for key, value in settings.items()}
     )
-    return dataset if macro.get("path") is None else with_macro(dataset, **macro)
+    if macro.get("path") is None:
+        return dataset
+    if settings.get("related") is not None:
+        raise ConfigError(
+            "data.macro and data.related: both are series known at the decision; give "
+            "one, or put the related assets' returns into the file of macro series."
+        )
+    return with_macro(dataset, **macro)

@@ -1,7 +1,8 @@
-"""Twenty US stocks, daily, from an installed package: no download, no account."""
+"""Twenty US stocks, daily or monthly, from an installed package: no download."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import pandas as pd
@@ -9,26 +10,35 @@ from linearmodels.datasets import french as french_library
 
 from jaxfin.data.panel import Dataset
 from jaxfin.data.price_dataset import (
+    PERIODS_PER_YEAR,
+    Frequency,
     Ingredients,
     Recipe,
     Returns,
     dataset_of_prices,
 )
-from jaxfin.data.price_files import Prices, refuse_bad_prices, rows_of
+from jaxfin.data.price_files import Prices, refuse_bad_prices, rows_of, without
 from jaxfin.data.rates import HIGHEST
-from jaxfin.errors import DataError
+from jaxfin.data.related import take_related
+from jaxfin.errors import ConfigError, DataError, nearest
 
 _SOURCE = "skfolio.datasets"
 
 
 def sp500(
-    *, returns: Returns = "simple", history: int | None = None, scale: bool = True
+    *,
+    frequency: Frequency = "daily",
+    returns: Returns = "simple",
+    history: int | None = None,
+    characteristics: Sequence[str] | None = None,
+    scale: bool = True,
+    related: Sequence[str] | None = None,
 ) -> Dataset:
-    """Twenty stocks of the S&P 500, daily 1991 to March 2017, against the index.
+    """Twenty stocks of the S&P 500, 1991 to March 2017, against the index.
 
     Prices are the adjusted closes of skfolio.datasets.load_sp500_dataset, from 1990 on,
     and the market is its load_sp500_index; both come with the package. The panel is
-    that of `prices` with frequency="daily".
+    that of `prices`.
 
     The rate is RF of linearmodels.datasets.french, the bill's return in month m, known
     when m begins. Every trading day of m earns the same part of it, and the last of
@@ -36,27 +46,40 @@ def sp500(
 
       rf_t = (1 + RF_m)^(1 / D_m) - 1,   t+1 one of the D_m trading days of month m
 
+    Of a monthly panel the rate of row t is RF of the month that follows, and of the
+    last row that of its own month.
+
     Args:
+      frequency: "daily" or "monthly".
       returns: "simple" or "log", see `prices`.
-      history: returns an asset needs, by default 252.
+      history: returns an asset needs, by default 252 days or 12 months.
+      characteristics, related: see `prices`; SP500, the index, may be related.
       scale: rank-scale the characteristics, see `rank_scale`.
 
     Raises:
-      ConfigError: history below one.
+      ConfigError: an unknown frequency, characteristic or related asset, or history
+        below one.
       DataError: skfolio is not installed, or the installed files have other columns or
         dates than they should.
     """
+    if frequency not in PERIODS_PER_YEAR:
+        raise ConfigError(
+            f"data.frequency={frequency}: {nearest(frequency, PERIODS_PER_YEAR)}"
+        )
     close, index = _installed()
     monthly = _monthly_rate()
     refuse_bad_prices(close.join(index), _SOURCE)
-    table = Prices(close, close, None, None, None, close.iloc[:, :0], ())
+    both = close.join(index)
+    table = Prices(both, both, None, None, None, both.iloc[:, :0], ())
+    table, beside = take_related(table, related, str(index.columns[0]), None, _SOURCE)
+    table = without(table, list(index.columns))
     days = pd.DatetimeIndex(close.index)
     table = rows_of(table, days.to_period("M") <= monthly.index[-1])
     whole, days = days[-1], pd.DatetimeIndex(table.close.index)
     notes = (
         f"The panel ends on {days[-1]:%Y-%m-%d} with the risk-free rate (monthly RF of "
         f"linearmodels, the same on every trading day of a month): the prices go on "
-        f"to {whole:%Y-%m-%d}. The rate of the last row is that of the day before.",
+        f"to {whole:%Y-%m-%d}. The rate of the last row is that of the one before.",
         "The 20 stocks are survivors, chosen when their history was known: as a group "
         "they earn far more than the market did. Claim nothing about performance.",
         "The market is the S&P 500 as a price index (its level is that of ^GSPC): its "
@@ -71,10 +94,16 @@ def sp500(
         table,
         market=index.iloc[:, 0],
         market_name="SP500",
-        rate=daily_rate(monthly, days),
+        rate=daily_rate(monthly, days)
+        if frequency == "daily"
+        else monthly_rate(monthly, days),
+        related=beside,
         notes=notes,
     )
-    recipe = Recipe("daily", history, returns=returns, scale=scale)
+    chosen = None if characteristics is None else tuple(characteristics)
+    recipe = Recipe(
+        frequency, history, returns=returns, scale=scale, characteristics=chosen
+    )
     return dataset_of_prices(parts, recipe)
 
 
@@ -92,6 +121,12 @@ def daily_rate(monthly: pd.Series, days: pd.DatetimeIndex) -> pd.Series:
     length = month.value_counts().reindex(month).to_numpy()
     earned = (1 + monthly.reindex(month).to_numpy()) ** (1 / length) - 1
     return pd.Series(earned, days).shift(-1).ffill()
+
+
+def monthly_rate(monthly: pd.Series, days: pd.DatetimeIndex) -> pd.Series:
+    """Rate over the month that follows that of each trading day; see `daily_rate`."""
+    ahead = monthly.shift(-1).ffill()
+    return ahead.reindex(days.to_period("M")).set_axis(days)
 
 
 def _installed() -> tuple[pd.DataFrame, pd.DataFrame]:

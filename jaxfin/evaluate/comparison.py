@@ -166,6 +166,24 @@ def compare(competitors: Mapping[str, Competitor], returns: Returns) -> Comparis
     )
 
 
+def asset_scores(
+    competitors: Mapping[str, Competitor], returns: Returns
+) -> pd.DataFrame:
+    """(asset, model) accuracy and direction on common periods, as of `compare`."""
+    rows = {}
+    for i, asset in enumerate(returns.names):
+        realised = returns.assets[:, i]
+        common = _common([c.assets[:, i] for c in competitors.values()], realised)
+        for name, c in competitors.items() if common.any() else ():
+            rows[asset, name] = _scores(
+                realised + returns.rate,
+                c.assets[:, i] + returns.known_rate,
+                returns.prevailing[:, i],
+                common,
+            )
+    return _frame(rows, ["asset", "model"])
+
+
 def raw_prevailing(raw: np.ndarray, observed: np.ndarray, horizon: int) -> np.ndarray:
     """(T, N) mean raw return of each series realised by the decision for row t."""
     means = np.stack(

@@ -36,6 +36,7 @@ UNEXPLAINED: Mapping[str, str] = {
     "capm": "a mean times a beta: it reads no variables",
     "gan": "beta times its prevailing mean, an estimator and no `Network`; its beta "
     "network is dense layers, for which there is `perceptron_relevance`",
+    "historical_mean": "a mean: it reads no variables",
     "ipca": "linear: a characteristic accounts for z Gamma lambda",
     "nnar_capm": "networks of logistic units averaged inside an estimator",
     "ols3": "linear: a characteristic accounts for its coefficient times itself",
@@ -209,7 +210,9 @@ def _outputs(reader: Reader, reading: Reading) -> Array:
     if isinstance(reader.net, SeriesNetwork):
         # What is not there is 0 and stays it: gradients of it go nowhere.
         values = jnp.where(reading.there[:, None], reading.values, 0)
-        made = reader.net.apply(variables, values[None], reading.there[None])
+        # How many outputs there are may be known of the data alone.
+        net = reader.net.clone(outputs=reading.coefficients.shape[-1])
+        made = net.apply(variables, values[None], reading.there[None])
         return jnp.asarray(made)[0]
     characteristics = reading.values[0][None, :, None]
     made = reader.net.apply(variables, characteristics, reading.statistics)

@@ -24,6 +24,11 @@ class FitConfig:
       tuning: calendar years; the grid's point is chosen on validation samples that lie
         in the latest of them that is over, and held until the next. () chooses in every
         window on its own sample.
+      plateau: epochs without a better validation score after which a lane's learning
+        rate is multiplied by ``plateau_factor``, counted anew after each cut; None
+        never cuts it.
+      plateau_factor: between 0 and 1.
+      min_learning_rate: no cut goes below it.
       clip: largest norm of a step's gradient over all weights of a lane, or None.
       chunk_epochs: epochs per call of the compiled program.
       memory_gb: budget that caps the lanes trained at once; None = 60% of the device.
@@ -38,6 +43,9 @@ class FitConfig:
     batch_periods: int = 16
     warm_start: bool = False
     tuning: tuple[int, ...] = ()
+    plateau: int | None = None
+    plateau_factor: float = 0.5
+    min_learning_rate: float = 1e-5
     clip: float | None = None
     chunk_epochs: int = 10
     memory_gb: float | None = None
@@ -58,6 +66,16 @@ class FitConfig:
                 raise ConfigError(
                     f"fit.{name}={getattr(self, name)}: must be at least 1."
                 )
+        if self.plateau is not None and self.plateau < 1:
+            raise ConfigError(f"fit.plateau={self.plateau}: at least 1, or null.")
+        if not 0 < self.plateau_factor < 1:
+            raise ConfigError(
+                f"fit.plateau_factor={self.plateau_factor}: between 0 and 1."
+            )
+        if self.min_learning_rate < 0:
+            raise ConfigError(
+                f"fit.min_learning_rate={self.min_learning_rate}: at least 0."
+            )
         for name in ("memory_gb", "clip"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -55,6 +55,8 @@ class Lane(NamedTuple):
     best_score: Array  # ()
     best_epoch: Array  # () int32
     wait: Array  # () int32 epochs since the best
+    flat: Array  # () int32 epochs since the best or the last cut of the learning rate
+    cuts: Array  # () int32 of the learning rate
     epoch: Array  # () int32 epochs run
     status: Array  # () int32
     phase: Array  # () int32
@@ -132,6 +134,8 @@ def lane_programs(
             best_score=jnp.asarray(jnp.inf, weights.dtype),
             best_epoch=jnp.asarray(-1, jnp.int32),
             wait=jnp.zeros((), jnp.int32),
+            flat=jnp.zeros((), jnp.int32),
+            cuts=jnp.zeros((), jnp.int32),
             epoch=jnp.zeros((), jnp.int32),
             status=jnp.asarray(ACTIVE, jnp.int32),
             phase=jnp.zeros((), jnp.int32),
@@ -170,6 +174,15 @@ def lane_programs(
             .set(shuffled, mode="drop")
         )
 
+    def learning_rate(lane: Lane, hyper: Hypers) -> Array:
+        """The lane's rate after its cuts, which go down to the least and no further."""
+        rate = jnp.asarray(hyper["learning_rate"])
+        if config.plateau is None:
+            return rate
+        least = jnp.minimum(config.min_learning_rate, rate)
+        factor = jnp.asarray(config.plateau_factor, rate.dtype)
+        return jnp.maximum(rate * factor**lane.cuts, least)
+
     def phase_program(phase: Phase, position: int) -> Advance:
         def step(
             lane: Lane, key: Array, inputs: Any, rows: Array, hyper: Hypers
@@ -195,7 +208,7 @@ def lane_programs(
                     phase.trainable(weights),
                 )
                 direction = direction * ravel_pytree(train)[0]
-            rate = hyper["learning_rate"] * (1 if phase.ascend else -1)
+            rate = learning_rate(lane, hyper) * (1 if phase.ascend else -1)
             lane = lane._replace(
                 weights=lane.weights + rate * direction,
                 statistics=statistics,
@@ -210,6 +223,8 @@ def lane_programs(
             better = score < lane.best_score
             diverged = ~(jnp.isfinite(score) & jnp.isfinite(loss))
             wait = jnp.where(better, 0, lane.wait + 1)
+            flat = jnp.where(better, 0, lane.flat + 1)
+            cut = False if config.plateau is None else flat >= config.plateau
             status = jnp.where(wait >= config.patience, STOPPED, ACTIVE)
             last = lane.epoch + 1 >= config.max_epochs
             status = jnp.where((status == ACTIVE) & last, EXHAUSTED, status)
@@ -220,6 +235,8 @@ def lane_programs(
                 best_score=jnp.where(better, score, lane.best_score),
                 best_epoch=jnp.where(better, lane.epoch, lane.best_epoch),
                 wait=wait,
+                flat=jnp.where(cut, 0, flat),
+                cuts=lane.cuts + jnp.asarray(cut, jnp.int32),
                 epoch=lane.epoch + 1,
                 status=jnp.where(diverged, DIVERGED, status).astype(jnp.int32),
                 history=lane.history.at[position * config.max_epochs + lane.epoch].set(
@@ -298,6 +315,8 @@ def lane_programs(
             best_score=jnp.full_like(lane.best_score, jnp.inf),
             best_epoch=jnp.full_like(lane.best_epoch, -1),
             wait=jnp.zeros_like(lane.wait),
+            flat=jnp.zeros_like(lane.flat),
+            cuts=jnp.zeros_like(lane.cuts),
             epoch=jnp.zeros_like(lane.epoch),
             status=jnp.full_like(lane.status, ACTIVE),
             phase=lane.phase + 1,
@@ -363,6 +382,10 @@ def network_method(
         inputs = network.prepare(panel)
         return relevance(network, fitted.params, inputs, rows, rules).values
 
+    def paths(fitted: Fitted, panel: Panel, rows: Array, steps: int) -> Array:
+        assert network.paths is not None
+        return network.paths(fitted.params, network.prepare(panel), rows, steps)
+
     reader = network.reader
     return Method(
         fit,
@@ -371,6 +394,7 @@ def network_method(
         factor_forecast if network.factor_forecast else None,
         reader
         and Explanation(explained, lambda panel: reader.layout(network.prepare(panel))),
+        paths if network.paths else None,
     )
 
 

@@ -60,6 +60,8 @@ class Method(NamedTuple):
     panel, rows)`` returns forecasts (rows, G) of the panel's first factors, or is None
     where the model makes none. ``explanation`` is None where nothing can be said of
     single variables.
+    where the model makes none. ``paths(fitted, panel, rows, steps)`` returns (rows,
+    steps, N): forecasts of rows t, t+1, .. made at the end of row t, or is None.
     """
 
     fit: Callable[..., Fitted]
@@ -67,3 +69,4 @@ class Method(NamedTuple):
     contemporaneous: Callable[[Fitted, Panel, Array], tuple[Array, Array]] | None
     factor_forecast: Callable[[Fitted, Panel, Array], Array] | None = None
     explanation: Explanation | None = None
+    paths: Callable[[Fitted, Panel, Array, int], Array] | None = None

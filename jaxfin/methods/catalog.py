@@ -13,6 +13,7 @@ from jaxfin.methods.arima import arima_capm
 from jaxfin.methods.capm import capm
 from jaxfin.methods.forest import forest
 from jaxfin.methods.gan import gan
+from jaxfin.methods.historical_mean import historical_mean
 from jaxfin.methods.ipca import ipca
 from jaxfin.methods.linear import ols3
 from jaxfin.methods.market_forest import rf_capm
@@ -20,8 +21,9 @@ from jaxfin.methods.nnar import nnar_capm
 from jaxfin.methods.regression import linear
 from jaxfin.methods.relevance_forecast import relevance_sequence
 from jaxfin.methods.svr import svr
+from jaxfin.models.asset_series import lstm_multi, lstm_stock
 from jaxfin.models.autoencoder import cae
-from jaxfin.models.capm import lstm_capm, lstm_stock
+from jaxfin.models.capm import lstm_capm
 from jaxfin.models.direct import direct_network
 from jaxfin.models.own_sequence import own_sequence
 from jaxfin.models.sequence import sequence
@@ -77,10 +79,14 @@ CATALOG: Mapping[str, Entry] = {
     "capm": Entry(capm, None, "mean market return, rolling alpha and beta"),
     "cae": Entry(cae, 3, "conditional autoencoder CA0-CA3 (Gu-Kelly-Xiu 2021)"),
     "gan": Entry(gan, 1, "SDF network against moment network (Chen-Pelger-Zhu)"),
+    "historical_mean": Entry(historical_mean, None, "each asset's mean return so far"),
     "ipca": Entry(ipca, 3, "instrumented principal components (KPS 2019)"),
     "linear": Entry(linear, None, "regression on all characteristics and lags (004)"),
     "lstm_capm": Entry(
         lstm_capm, None, "LSTM forecast of the market, rolling alpha and beta (000)"
+    ),
+    "lstm_multi": Entry(
+        lstm_multi, None, "an LSTM of all assets on their last returns (003)"
     ),
     "lstm_stock": Entry(lstm_stock, None, "an LSTM for each asset on its past (000)"),
     **{

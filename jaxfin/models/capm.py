@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxfin.data.panel import Panel
@@ -316,7 +315,7 @@ def lstm_capm(
         factor_forecast=factor_forecast,
         lookback=model.reach,
         check=lambda panel: check_factors(panel, observed),
-        reader=series_reader(model, reading, "factors"),
+        reader=series_reader(model, reading, lambda inputs: {"factors": observed}),
     )
 
 
@@ -336,112 +335,3 @@ def check_factors(panel: Panel, factors: int) -> None:
                 else ": bring a market, such as data=sp500 or data=prices."
             )
         )
-
-
-def lstm_stock(
-    *,
-    kind: Kind = "lstm",
-    units: tuple[int, ...] = (16, 8),
-    dense: int = 8,
-    heads: int = 4,
-    lookback: int = 10,
-    horizon: int = 1,
-    multistep: Multistep = "direct",
-    dropout: float = 0.2,
-    dense_dropout: float = 0.3,
-    l2: float = 1e-4,
-    dtype: Any = jnp.float32,
-) -> Network:
-    """One network for each asset, on the asset's own past alone (paper 000).
-
-    The benchmark of `lstm_capm`, with the same network, objective and settings. Assets
-    are lanes: each is trained, stopped and selected by itself, all in one program. A
-    period without a return of the asset is skipped in its lookback and no target.
-
-    Args:
-      kind, units, dense, heads, lookback, horizon, multistep, dropout, dense_dropout,
-        l2, dtype: as of `lstm_capm`.
-
-    Raises:
-      ConfigError: a setting is out of range; in ``check``, a slot of the panel holds
-        several assets one after the other.
-    """
-    model = series_model(
-        1,
-        kind=kind,
-        units=units,
-        dense=dense,
-        heads=heads,
-        lookback=lookback,
-        horizon=horizon,
-        multistep=multistep,
-        dropout=dropout,
-        dense_dropout=dense_dropout,
-        l2=l2,
-        dtype=dtype,
-    )
-
-    def prepare(panel: Panel) -> Series:
-        return Series(panel.excess_returns, panel.universe & panel.observed)
-
-    def own(series: Series, statistics: Any) -> Series:
-        asset = statistics["asset"]
-        return Series(
-            *(jnp.take(field, asset[None], axis=1, mode="clip") for field in series)
-        )
-
-    def init(
-        key: Array, inputs: Series, rows: Array, hyper: Hyper | None = None
-    ) -> Params:
-        asset = jnp.asarray(0 if hyper is None else hyper["asset"], jnp.int32)
-        chosen = {"asset": asset}
-        # The same stream for all: which slot an asset sits in is no information.
-        params = initial(model, key, own(inputs, chosen), rows, hyper)
-        return params | {"statistics": params["statistics"] | chosen}
-
-    def loss(
-        params: Params, key: Array, inputs: Series, rows: Array, hyper: Hyper
-    ) -> tuple[Array, Any]:
-        series = own(inputs, params["statistics"])
-        value = series_loss(model, params, key, series, rows, hyper)
-        return value, params["statistics"]
-
-    def score(params: Params, inputs: Series, rows: Array) -> Array:
-        weights, statistics = params["weights"], params["statistics"]
-        series = own(inputs, statistics)
-        return series_error(model, weights, statistics, series, rows)
-
-    def forecast(params: Params, inputs: Series, rows: Array) -> Array:
-        """(M, N), of the lane's own asset; the others' columns are 0."""
-        series = own(inputs, params["statistics"])
-        made = series_forecast(model, params, series, rows)
-        slots = jnp.arange(inputs.values.shape[1])
-        return jnp.where(slots == params["statistics"]["asset"], made, 0)
-
-    def reading(params: Params, inputs: Series, rows: Array) -> Reading:
-        series = own(inputs, params["statistics"])
-        slots = jnp.arange(inputs.values.shape[1])
-        chosen = slots == params["statistics"]["asset"]
-        only = chosen.astype(series.values.dtype) * jnp.ones((rows.shape[0], 1))
-        return series_reading(model, params, series, rows, 0 * only, only[..., None])
-
-    def check(panel: Panel) -> None:
-        asset = np.asarray(panel.asset)
-        for slot in range(asset.shape[1]):
-            if len(set(asset[asset[:, slot] >= 0, slot])) > 1:
-                raise ConfigError(
-                    "model=lstm_stock: assets of this panel follow one another in a "
-                    "slot, and it has one network for each; choose assets that stay."
-                )
-
-    return Network(
-        prepare=prepare,
-        init=init,
-        phases=(Phase(loss=loss, score=score),),
-        forecast=forecast,
-        contemporaneous=None,
-        lookback=model.reach,
-        check=check,
-        reader=series_reader(model, reading, "own excess return"),
-        by_asset=True,
-    )

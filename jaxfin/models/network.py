@@ -103,6 +103,9 @@ class Network(NamedTuple):
     contemporaneous: Callable[[Params, Any, Array], tuple[Array, Array]] | None
     # (params, inputs, rows) -> forecasts (rows, G) of the panel's first factors
     factor_forecast: Callable[[Params, Any, Array], Array] | None = None
+    # (params, inputs, rows, steps) -> (rows, steps, N): rows t, t+1, .. forecast
+    # at the end of row t, fed with themselves; None where inputs are not all forecast
+    paths: Callable[[Params, Any, Array, int], Array] | None = None
     lookback: int = 1  # rows <= t the factor network reads, row t included
     # host: raises ConfigError if the network cannot be used on a panel
     check: Callable[[Panel], None] | None = None

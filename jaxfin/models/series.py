@@ -2,7 +2,8 @@
 
 Timing (row indices of the panel): the value of row t is realised over (t, t+1]. A
 forecast of row t with horizon h is made at the end of row t - h + 1 and reads values of
-rows t - h - L + 1 .. t - h, all realised by then.
+rows t - h - L + 1 .. t - h, all realised by then, and what is known at the end of each
+of these periods, rows t - h - L + 2 .. t - h + 1 of ``Series.known``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ Multistep = Literal["direct", "iterated"]
 
 
 class Series(NamedTuple):
-    """D series on the rows of a panel."""
+    """D series on the rows of a panel, and what else is read beside their past."""
 
     values: Array  # (T, D) realised over (t, t+1]
     observed: Array  # (T, D) bool
+    known: Array | None = None  # (T, X) inputs known at t, never forecast
+    there: Array | None = None  # (T, X) bool
 
 
 class SeriesModel(NamedTuple):
@@ -40,6 +43,7 @@ class SeriesModel(NamedTuple):
     dropout: float
     dense_dropout: float
     l2: float
+    reads_values: bool = True  # False: only ``Series.known`` is an input
 
     @property
     def reach(self) -> int:
@@ -126,13 +130,19 @@ def initial(
 ) -> Params:
     """Random weights, and mean and standard deviation of the training rows."""
     del hyper
-    width = series.values.shape[1]
+    index, used = jnp.maximum(rows, 0), (rows >= 0)[:, None]
+    live = series.observed[index] & used
+    mean, scale = row_moments(series.values[index], live)
+    statistics = {"mean": mean, "scale": scale}
+    width = series.values.shape[1] if model.reads_values else 0
+    if series.known is not None and series.there is not None:
+        live = series.there[index] & used
+        mean, scale = row_moments(series.known[index], live)
+        statistics |= {"known_mean": mean, "known_scale": scale}
+        width += series.known.shape[1]
     zeros = jnp.zeros((1, model.lookback, width), series.values.dtype)
     weights = model.net.init(key, zeros, jnp.ones((1, model.lookback), bool))["params"]
-    index = jnp.maximum(rows, 0)
-    live = series.observed[index] & (rows >= 0)[:, None]
-    mean, scale = row_moments(series.values[index], live)
-    return {"weights": weights, "statistics": {"mean": mean, "scale": scale}}
+    return {"weights": weights, "statistics": statistics}
 
 
 def series_error(
@@ -196,7 +206,7 @@ def forecast_paths(
     Args:
       model: of one-step forecasts (``trained_horizon`` 1).
       params: of the network.
-      series: of the panel.
+      series: of the panel, without inputs that nobody forecasts (``known``).
       rows: (M,) t.
       steps: how many.
 
@@ -262,12 +272,12 @@ def series_reading(
 def series_reader(
     model: SeriesModel,
     reading: Callable[[Params, Any, Array], Reading],
-    name: str,
+    layout: Callable[[Any], dict[str, int]],
 ) -> Reader | None:
     """Reader of a model of series; None where forecasts are fed back into it."""
     if model.multistep == "iterated" and model.horizon > 1:
         return None
-    return Reader(model.net, reading, lambda inputs: {name: model.net.outputs})
+    return Reader(model.net, reading, layout)
 
 
 def _applied(
@@ -284,12 +294,31 @@ def _applied(
 def _lookback(
     model: SeriesModel, statistics: Any, series: Series, rows: Array, horizon: int
 ) -> tuple[Array, Array]:
-    """Scaled values (M, L, D) of rows t-h-L+1 .. t-h, and which (M, L) are there.
+    """Scaled inputs (M, L, D + X) of the last L periods, and which (M, L) are there.
 
-    A step at which any of the series is missing is skipped.
+    A missing input is its training mean, 0; a step without any input is skipped.
     """
     steps = rows[:, None] - horizon + 1 + jnp.arange(-model.lookback, 0)
-    index = jnp.maximum(steps, 0)
-    there = (steps >= 0) & jnp.all(series.observed[index], axis=-1)
-    scaled = (series.values[index] - statistics["mean"]) / statistics["scale"]
-    return jnp.where(there[..., None], scaled, 0), there
+    parts = []
+    if model.reads_values:
+        moments = statistics["mean"], statistics["scale"]
+        parts.append(_scaled(series.values, series.observed, moments, steps))
+    if series.known is not None and series.there is not None:
+        # Of the end of the period over which the value of the same step is realised.
+        moments = statistics["known_mean"], statistics["known_scale"]
+        parts.append(_scaled(series.known, series.there, moments, steps + 1))
+    values, there = zip(*parts, strict=True)
+    return (
+        jnp.concatenate(values, axis=-1),
+        jnp.any(jnp.concatenate(there, axis=-1), axis=-1),
+    )
+
+
+def _scaled(
+    values: Array, observed: Array, moments: tuple[Array, Array], rows: Array
+) -> tuple[Array, Array]:
+    """(M, L, D) of rows (M, L) in training sds from the mean, 0 where not there."""
+    index = jnp.maximum(rows, 0)
+    there = observed[index] & (rows >= 0)[..., None]
+    mean, scale = moments
+    return jnp.where(there, (values[index] - mean) / scale, 0), there

@@ -65,7 +65,7 @@ def _direction(compared: Compared) -> Figure:
     right.axvline(0, color=ORANGE, lw=1)
     right.invert_yaxis()
     right.set_yticks(places, [""] * len(places))
-    label(right, "Less always up, points; an asset, the mean", "")
+    label(right, "Less always up, points", "")
     footnote(
         figure, "Signs of raw returns; exact zeros are wrong.", compared.conditions
     )
@@ -81,7 +81,7 @@ def _forecasts(compared: Compared) -> Figure:
     series = compared.market
     chosen = own[(own["series"] == series) & (own["model"] == first)].dropna()
     if chosen.empty:
-        series = next(iter(compared.betas.index))
+        series = str(own["series"].iloc[0])
         chosen = own[(own["series"] == series) & (own["model"] == first)].dropna()
     realised = 100 * chosen["realised"].to_numpy()
     forecast = 100 * chosen["forecast"].to_numpy()

@@ -78,11 +78,13 @@ _SHOWN = ("RMSE (%)", "R2, zero (%)", "R2, prevailing (%)", "direction (%)")
 
 
 def console_comparison(compared: Compared) -> Group:
-    """The market's table and the assets' means, for the terminal."""
+    """The market's table, if it is forecast, and the assets' means."""
     tables = comparison_tables(compared)
     tests = tables["table4_tests"]
+    market = tables.get("table2_market")
+    shown = [*_SHOWN, "always up (%)", "PT p"]
     return Group(
-        _view(tables["table2_market"], [*_SHOWN, "always up (%)", "PT p"]),
+        *([] if market is None else [_view(market, shown)]),
         _view(mean_over_assets(compared), [*_SHOWN, "always up (%)"]),
         Text(verdict(compared), style="bold"),
         Text(tests.conditions, style="dim"),

@@ -22,6 +22,8 @@ class Compared(NamedTuple):
     labels: dict[str, str]  # model -> what it is called
     market: str  # name of the market
     conditions: str  # one sentence on data, windows and sizes
+    # (asset, model) scores of validation rows, as `Comparison.assets`; None: not asked
+    validation: pd.DataFrame | None = None
 
 
 # Column of the frames -> heading, unit.
@@ -63,8 +65,8 @@ _R2_NOTE = (
 
 
 def comparison_tables(compared: Compared) -> dict[str, PaperTable]:
-    """Every table by file name."""
-    return {
+    """Every table by file name; those without a row are left out."""
+    tables = {
         "table1_summary": _summary(compared),
         "table2_market": _market(compared),
         "table3_assets": _assets(compared),
@@ -77,6 +79,10 @@ def comparison_tables(compared: Compared) -> dict[str, PaperTable]:
         "intervals": _intervals(compared),
         "ceilings": _ceilings(compared),
     }
+    if compared.validation is not None:
+        tables["validation_means"] = _beside_validation(compared, compared.validation)
+        tables["validation_assets"] = _validation(compared, compared.validation)
+    return {name: table for name, table in tables.items() if len(table.values)}
 
 
 def _table(
@@ -144,9 +150,36 @@ def mean_over_assets(compared: Compared) -> PaperTable:
     mean = (
         values.drop(columns=["PT", "PT p", "AG p"]).groupby("model", sort=False).mean()
     )
-    note = f"Means over {len(compared.betas)} assets, each weighing alike."
+    assets = values.index.get_level_values("asset").nunique()
+    note = f"Means over {assets} assets, each weighing alike."
     title = "Table 3, means over assets"
     return _table(title, _named(mean, compared, "model"), note, compared)
+
+
+_STOPPED = (
+    "Networks were stopped and selected on these very rows: their errors here flatter "
+    "them, and the test is what counts."
+)
+
+
+def _beside_validation(compared: Compared, validation: pd.DataFrame) -> PaperTable:
+    """Means over assets of validation rows and of test rows."""
+    both = {"validation": validation, "test": compared.found.assets}
+    columns = {
+        f"{heading}, {sample}": unit * frame[name].groupby("model", sort=False).mean()
+        for name, (heading, unit) in _SCORES.items()
+        if name in ("rmse", "mae", "r2_zero", "r2_prevailing", "accuracy", "up_rate")
+        for sample, frame in both.items()
+    }
+    values = _named(pd.DataFrame(columns), compared, "model")
+    title = "Validation beside test, means over assets"
+    return _table(title, values, _STOPPED, compared, {c: 2 for c in columns})
+
+
+def _validation(compared: Compared, validation: pd.DataFrame) -> PaperTable:
+    values = _named(_scaled(validation, _SCORES), compared, "model")
+    note = f"{_STOPPED} {_R2_NOTE}"
+    return _table("Forecasts of assets, validation rows", values, note, compared)
 
 
 def _tests(compared: Compared) -> PaperTable:

@@ -13,7 +13,7 @@ from linearmodels.datasets import french as library
 from jaxfin.data import sp500 as module
 from jaxfin.data.panel import fingerprint
 from jaxfin.data.sources import load_dataset
-from jaxfin.data.sp500 import daily_rate, sp500
+from jaxfin.data.sp500 import daily_rate, monthly_rate, sp500
 from jaxfin.errors import ConfigError, DataError
 
 skfolio = pytest.importorskip("skfolio.datasets")
@@ -183,3 +183,29 @@ def test_a_damaged_file_is_refused(close, index, monkeypatch):
     monkeypatch.setattr(module.french_library, "load", lambda: table.drop(index=600))
     with pytest.raises(DataError, match="linearmodels' RF has a missing month"):
         sp500()
+
+
+def test_months_earn_the_rate_of_the_month_that_follows(close, index):
+    dataset = sp500(frequency="monthly")
+    labels, panel = dataset.labels, dataset.panel
+    assert labels.periods_per_year == 12 and labels.dates[-1] == pd.Timestamp(
+        "2017-03-31"
+    )
+    t = labels.dates.get_loc("2000-01-31")
+    rate = library.load().set_index("dates")["RF"]
+    february = rate[rate.index.to_period("M") == "2000-02"].iloc[0]
+    months = close["AAPL"].groupby(close.index.to_period("M")).last()
+    earned = months["2000-02"] / months["2000-01"] - 1
+    slot = labels.assets.index("AAPL")
+    np.testing.assert_allclose(panel.risk_free[t], february, rtol=1e-5)
+    np.testing.assert_allclose(
+        panel.excess_returns[t, slot], earned - february, rtol=1e-5
+    )
+    with pytest.raises(ConfigError, match="data.frequency=weekly"):
+        sp500(frequency="weekly")
+
+
+def test_the_last_month_s_rate_is_that_of_the_month_before():
+    monthly = pd.Series([0.1, 0.2], pd.period_range("2000-01", periods=2, freq="M"))
+    days = pd.DatetimeIndex(["2000-01-03", "2000-01-31", "2000-02-01"])
+    assert monthly_rate(monthly, days).tolist() == [0.2, 0.2, 0.2]

@@ -65,6 +65,8 @@ ESTIMATORS = {
     "ipca": Row("ipca"),
     "ipca-observed": Row("ipca", {"observed": True, "intercept": True}),
     "ipca-elastic-net": Row("ipca", {"alpha": (0.01, 0.1), "l1_ratio": (0.5,)}),
+    "historical_mean": Row("historical_mean"),
+    "historical_mean-rolling": Row("historical_mean", {"days": 5}),
     "ols3": Row("ols3"),
     "ols3-huber": Row("ols3", {"huber": True, "covariates": ("beta", "bm")}),
     "linear": Row("linear", {"lookback": 2, "spacing": 3}),
@@ -148,7 +150,8 @@ def test_every_catalog_name_has_a_row_in_one_of_the_tables():
 def test_every_option_value_that_changes_a_model_has_a_row():
     """Models of one factory share its options: one row of any of them will do.
 
-    So do the network of the market and that of a stock.
+    So do the network of the market and that of a stock, and the kinds of network that
+    `lstm_multi` has too.
     """
 
     def factory(model):
@@ -167,8 +170,10 @@ def test_every_option_value_that_changes_a_model_has_a_row():
         for name, hint in entry.options.items():
             if get_origin(hint) is Literal or hint is bool:
                 values = {True, False} if hint is bool else {*get_args(hint)}
+                shared = model == "lstm_multi" and name == "kind"
                 for value in values - {keywords[name].default}:
-                    row = (factory(model), name, repr(value))
+                    own = factory("lstm_capm" if shared else model)
+                    row = (own, name, repr(value))
                     assert row in options, f"{model}: {name}={value}"
 
 

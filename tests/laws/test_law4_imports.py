@@ -24,7 +24,7 @@ STREET = (
     ("evaluate",),
     ("report",),
     ("config", "checkpoint", "interrupts"),
-    ("sample", "training", "outcome"),
+    ("iterated", "sample", "training", "outcome"),
     ("study",),
     ("comparison",),
 )

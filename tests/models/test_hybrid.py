@@ -7,10 +7,10 @@ import pytest
 from conftest import FACTORS, PERIODS, SLOTS, build_panel
 
 from jaxfin.errors import ConfigError
+from jaxfin.models.asset_series import lstm_stock
 from jaxfin.models.capm import (
     check_factors,
     lstm_capm,
-    lstm_stock,
     market_loadings,
 )
 

@@ -56,7 +56,7 @@ def series():
 
 
 def device(series):
-    return Series(*(jnp.asarray(field) for field in series))
+    return jax.tree.map(jnp.asarray, series)
 
 
 def made(series, **changed):
@@ -148,10 +148,11 @@ def lookback(model, statistics, series, row, horizon):
     """Scaled values of rows row - horizon - L + 1 .. row - horizon."""
     past, there = np.zeros((model.lookback, D)), np.zeros(model.lookback, bool)
     for step, source in enumerate(range(row - horizon - L + 1, row - horizon + 1)):
-        if source >= 0 and series.observed[source].all():
+        if source >= 0 and series.observed[source].any():
             there[step] = True
             past[step] = series.values[source] - statistics["mean"]
             past[step] /= statistics["scale"]
+            past[step, ~series.observed[source]] = 0  # the training mean
     return past, there
 
 
