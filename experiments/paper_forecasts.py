@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxfin.comparison import run_comparison
+from jaxfin.comparison import ComparedStudies, run_comparison
 from jaxfin.config import StudyConfig
 from jaxfin.data.sources import load_dataset
 from jaxfin.errors import ConfigError, Interrupted, JaxfinError, nearest
@@ -29,6 +29,7 @@ from jaxfin.interrupts import storage_errors
 from jaxfin.report import run_directory
 from jaxfin.report.notebook_page import write_notebook
 from jaxfin.report.paper_forecasts import write_forecast_paper
+from jaxfin.report.relevance_paper import write_relevance_paper
 
 GROUPS = ("paper", "data", "fit")
 
@@ -57,16 +58,30 @@ def main(config: DictConfig) -> None:
                 found[name] = run_comparison(
                     study, dataset, directory=folder / name, resume=True
                 )
-            write = write_notebook if "asked" in published else write_forecast_paper
-            write(
-                folder,
-                {n: each.compared for n, each in found.items() if each.compared},
-                published,
-                run_directory.provenance(),
-                title=f"Paper {choices['paper']} on {choices['data']}, "
-                f"fit={choices['fit']}",
-                notes=paper_notes(choices["paper"]),
+            title = (
+                f"Paper {choices['paper']} on {choices['data']}, fit={choices['fit']}"
             )
+            notes = paper_notes(choices["paper"])
+            if "sorts" in published:
+                write_relevance_paper(
+                    folder,
+                    {name: _metrics(first.model, each) for name, each in found.items()},
+                    published["sorts"],
+                    run_directory.provenance(),
+                    data=dataset.name,
+                    title=title,
+                    notes=notes,
+                )
+            else:
+                write = write_notebook if "asked" in published else write_forecast_paper
+                write(
+                    folder,
+                    {n: each.compared for n, each in found.items() if each.compared},
+                    published,
+                    run_directory.provenance(),
+                    title=title,
+                    notes=notes,
+                )
     except (Interrupted, KeyboardInterrupt) as error:
         print(
             f"{str(error) or 'interrupted'}\nfinished runs are kept; go on with the "
@@ -109,6 +124,7 @@ def schedules(config: DictConfig) -> tuple[dict[str, StudyConfig], dict[str, Any
             for name in (
                 "fit",
                 "portfolio",
+                "relevance",
                 "precision",
                 "seed",
                 "paths",
@@ -122,6 +138,12 @@ def schedules(config: DictConfig) -> tuple[dict[str, StudyConfig], dict[str, Any
         for name, own in windows.items()
         if not only or name in only
     }, plain["published"]
+
+
+def _metrics(model: str, found: ComparedStudies) -> dict[str, Any]:
+    """Label -> metrics of every study of a comparison."""
+    every = {model: found.study, **found.benchmarks}
+    return {label: each.metrics for label, each in every.items()}
 
 
 def paper_notes(paper: str) -> str:

@@ -86,8 +86,8 @@ def relevance_figure(frame: pd.DataFrame, *, conditions: str = "") -> Figure:
     absolute = pd.DataFrame(sums["absolute"])
     shares = 100 * absolute.div(np.nansum(absolute, axis=1), axis=0)
     for axis, values, title, unit in (
-        (axes[0], shares, "Share of absolute contributions", "%"),
-        (axes[1], 1e4 * sums["signed"], "Contributions", "bp a period"),
+        (axes[0], shares, "Absolute, shares", "%"),
+        (axes[1], 1e4 * sums["signed"], "Signed", "bp a period"),
     ):
         above = np.zeros(len(values))
         below = np.zeros(len(values))
@@ -97,7 +97,7 @@ def relevance_figure(frame: pd.DataFrame, *, conditions: str = "") -> Figure:
             axis.bar(values.index, own, bottom=base, width=0.9, color=COLOURS[number])
             above = above + np.maximum(own, 0)
             below = below + np.minimum(own, 0)
-        label(axis, f"{title}, by year of the decision", unit)
+        label(axis, f"{title}, by year", unit)
     handles = [bar[0] for bar in axes[0].containers]
     _legend(figure, handles, [str(name) for name in shares])
     footnote(figure, _HOW, conditions)
@@ -133,7 +133,7 @@ def relevance_by_model(
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
         axis.tick_params(axis="y", length=0)
-        label(axis, f"{title}, share of absolute contributions (%)", "")
+        label(axis, f"{title}, absolute, shares in %", "")
     axes[1].set_yticklabels([])
     handles = [bars[0] for bars in axes[0].containers]
     _legend(figure, handles, [str(name) for name in names])
