@@ -40,7 +40,10 @@ def write_relevance_paper(
     """
     tables = {
         f"published_{schedule}": published_table(
-            schedule, studies, published, conditions(next(iter(studies.values())), data=data)
+            schedule,
+            studies,
+            published,
+            conditions(next(iter(studies.values())), data=data),
         )
         for schedule, studies in found.items()
     }
