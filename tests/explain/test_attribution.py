@@ -1,5 +1,8 @@
 """Relevance of whole forecasts: every network of the catalog, rows and assets."""
 
+import dataclasses
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,21 +31,37 @@ TRAINING = np.arange(5, 28)
 ROWS = np.array([30, 3, 37])
 CONSERVING = Rules(epsilon=1e-6, bias_factor=1.0)
 FED_BACK = {"lstm_capm-iterated"}
+SUMS = {"lstm_lrp", "dnn_lrp"}
 QUICK = {"nn2", "seqlat-window"}
 
 
-@pytest.fixture
-def eager():
-    """Operation by operation: a program for each network is no test."""
-    with jax.disable_jit():
-        yield
+explained = jax.jit(relevance, static_argnames=("network", "rules"))
 
 
 def fitted(network, panel, hyper=None, seed=1):
     """Inputs, and weights so large that every part of the network matters."""
-    inputs = network.prepare(panel)
-    params = network.init(jax.random.key(0), inputs, jnp.asarray(TRAINING), hyper)
+
+    @jax.jit  # one program, not one of each operation
+    def start(panel):
+        inputs = network.prepare(panel)
+        params = network.init(jax.random.key(0), inputs, jnp.asarray(TRAINING), hyper)
+        return inputs, params
+
+    inputs, params = start(panel)
     return inputs, disturbed(params, seed)
+
+
+def own_forecast(row, network):
+    """The network's own, also where the model's is a sum of relevance."""
+    if row.model not in SUMS:
+        return network.forecast
+    build = CATALOG[row.model].build
+    rules = {field.name for field in dataclasses.fields(Rules)}
+    defaults = inspect.signature(build).parameters.values()
+    options = {each.name: each.default for each in defaults if each.name != "kind"}
+    options |= row.options | {"dtype": jnp.float64}
+    options = {key: v for key, v in options.items() if key not in rules}
+    return own_sequence(*build.args, **options).forecast
 
 
 def disturbed(params, seed):
@@ -75,12 +94,20 @@ def test_every_model_is_explained_or_says_why_not():
         if name not in FED_BACK and not METHODS[name].model.endswith("_lrp")
     ],
 )
-def test_parts_add_up_to_the_forecast(name, panel, eager):
+def test_parts_add_up_to_the_forecast(name, panel):
     network = METHODS[name].network()
     hyper = {key: jnp.asarray(value) for key, value in METHODS[name].hyper.items()}
     inputs, params = fitted(network, panel, hyper)
-    made = relevance(network, params, inputs, jnp.asarray(ROWS), CONSERVING)
-    forecast = network.forecast(params, inputs, jnp.asarray(ROWS))
+
+    @jax.jit
+    def outputs(params, inputs, rows):
+        return (
+            relevance(network, params, inputs, rows, CONSERVING),
+            own_forecast(METHODS[name], network)(params, inputs, rows),
+            network.reader.reading(params, inputs, rows).there,
+        )
+
+    made, forecast, there = outputs(params, inputs, jnp.asarray(ROWS))
     np.testing.assert_allclose(made.score, forecast, rtol=1e-9, atol=1e-12)
     width = sum(network.reader.layout(inputs).values())
     assert made.values.shape[:2] == (len(ROWS), SLOTS)
@@ -89,9 +116,8 @@ def test_parts_add_up_to_the_forecast(name, panel, eager):
     np.testing.assert_allclose(made.error, 0, atol=1e-10 * largest)
     total = made.constant + made.values.sum(axis=(2, 3)) + made.rest + made.error
     np.testing.assert_allclose(total, made.score, atol=1e-12 * largest)
-    reading = network.reader.reading(params, inputs, jnp.asarray(ROWS))
-    nowhere = np.broadcast_to(~reading.there[..., None], made.values.shape)
-    np.testing.assert_array_equal(made.values[nowhere], 0)
+    nowhere = np.broadcast_to(~there[..., None], made.values.shape)
+    np.testing.assert_array_equal(np.asarray(made.values)[nowhere], 0)
 
 
 def test_forecasts_fed_back_cannot_be_explained(panel):
@@ -105,9 +131,9 @@ def test_linear_betas_have_the_terms_of_their_sum(panel):
     network = cae(factors=2, depth=0, dtype=jnp.float64)
     inputs, params = fitted(network, panel)
     rows = jnp.asarray(ROWS)
-    made = relevance(network, params, inputs, rows, Rules(epsilon=0.0))
+    made = explained(network, params, inputs, rows, Rules(epsilon=0.0))
     every = jnp.arange(panel.universe.shape[0])
-    _, factors = network.contemporaneous(params, inputs, every)
+    _, factors = jax.jit(network.contemporaneous)(params, inputs, every)
     output = params["weights"]["beta"]["output"]
     for k, t in enumerate(ROWS):
         known = [s for s in range(TRAINING[0], t) if inputs.realised[s]]
@@ -127,7 +153,7 @@ def test_a_market_forecast_is_carried_by_loadings(panel):
         min_count=6, dtype=jnp.float64,
     )  # fmt: skip
     inputs, params = fitted(network, panel)
-    made = relevance(network, params, inputs, jnp.asarray(ROWS))
+    made = explained(network, params, inputs, jnp.asarray(ROWS))
     statistics = jax.tree.map(np.asarray, params["statistics"])
     weights = jax.tree.map(np.asarray, params["weights"])
     for k, t in enumerate(ROWS[:1]):
@@ -156,7 +182,7 @@ def test_a_stock_is_explained_by_its_own_months(panel, product):
     )
     inputs, params = fitted(network, panel)
     rules = Rules(bias_factor=1.0, product=product)
-    made = relevance(network, params, inputs, jnp.asarray(ROWS), rules)
+    made = explained(network, params, inputs, jnp.asarray(ROWS), rules)
     assert network.reader.layout(inputs) == {
         "characteristics": 4, "reversal": 1, "macro": 2
     }  # fmt: skip
@@ -198,10 +224,12 @@ def test_members_are_averaged_as_their_forecasts_are(panel):
     members = [disturbed(first, seed) for seed in (5, 6, 7)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
     rows = jnp.asarray(ROWS)
-    made = member_relevance(network, stacked, inputs, rows, Rules())
-    forecasts = [network.forecast(one, inputs, rows) for one in members]
+    member = jax.jit(member_relevance, static_argnames=("network", "rules"))
+    made = member(network, stacked, inputs, rows, Rules())
+    forecast = jax.jit(network.forecast)
+    forecasts = [forecast(one, inputs, rows) for one in members]
     np.testing.assert_allclose(made.score, np.mean(forecasts, axis=0), rtol=1e-10)
-    parts = [relevance(network, one, inputs, rows).values for one in members]
+    parts = [explained(network, one, inputs, rows).values for one in members]
     np.testing.assert_allclose(made.values, np.mean(parts, axis=0), rtol=1e-10)
 
 
@@ -211,9 +239,16 @@ def test_gradients_explain_the_same_forecasts(name, panel):
     network = METHODS[name].network()
     inputs, params = fitted(network, panel)
     rows = jnp.asarray(ROWS[:1])
-    forecast = network.forecast(params, inputs, rows)
-    first = gradient_relevance(network, params, inputs, rows)
-    path = integrated_relevance(network, params, inputs, rows, points=24)
+
+    @jax.jit
+    def outputs(params, inputs):
+        return (
+            network.forecast(params, inputs, rows),
+            gradient_relevance(network, params, inputs, rows),
+            integrated_relevance(network, params, inputs, rows, points=24),
+        )
+
+    forecast, first, path = outputs(params, inputs)
     for made in (first, path):
         np.testing.assert_allclose(made.score, forecast, rtol=1e-9, atol=1e-12)
         total = made.constant + made.values.sum(axis=(2, 3)) + made.rest + made.error

@@ -1,6 +1,7 @@
 """Relevance through networks of series: slow numpy, and what must be true of it."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +38,6 @@ MASKS = {
 }
 
 
-@pytest.fixture
-def eager():
-    """Operation by operation: a program for each choice of rules is no test."""
-    with jax.disable_jit():
-        yield
-
-
 def made(name, mask="complete", seed=0):
     """Network, weights so large that all of it matters, inputs, coefficients."""
     net = SeriesNetwork(outputs=K, dtype=jnp.float64, **KINDS[name])
@@ -57,14 +51,19 @@ def made(name, mask="complete", seed=0):
     return net, weights, values, there, rng.normal(size=K)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def program(net, variant, product, numbers, *arrays):
+    """Its numbers are traced, so that choices of them share a program."""
+    rules = Rules(variant=variant, product=product)
+    for name, value in numbers.items():
+        object.__setattr__(rules, name, value)
+    return series_relevance(net, rules, *arrays)
+
+
 def propagated(case, rules):
-    net, weights, values, there, coefficients = case
-    weights, values, coefficients = jax.tree.map(
-        jnp.asarray, (weights, values, coefficients)
-    )
-    return series_relevance(
-        net, rules, weights, values, jnp.asarray(there), coefficients
-    )
+    net, *arrays = case
+    numbers = {"epsilon": rules.epsilon, "bias_factor": rules.bias_factor}
+    return program(net, rules.variant, rules.product, numbers, *arrays)
 
 
 def expected(case, rules):
@@ -81,7 +80,7 @@ def relevance(case, **changed):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("mask", ["complete", "ragged", "stale"])
-def test_matches_a_loop_over_units(name, mask, eager):
+def test_matches_a_loop_over_units(name, mask):
     case = made(name, mask)
     choices = CHOICES if mask == "ragged" else CHOICES[::5]
     for eps, bf, variant, product in choices:
@@ -100,7 +99,7 @@ def test_matches_a_loop_over_units(name, mask, eager):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("product", ["all", "half", "abs", "prop"])
-def test_bias_factor_one_conserves(name, product, eager):
+def test_bias_factor_one_conserves(name, product):
     empty = "complete" if name == "transformer" else "empty"
     for mask, variant, eps in (
         (empty, "repo", 1e-3),
@@ -120,7 +119,7 @@ def test_bias_factor_one_conserves(name, product, eager):
 
 
 @pytest.mark.parametrize("name", ["lstm", "stacked bilstm", "gru"])
-def test_bias_factor_zero_does_not_conserve(name, eager):
+def test_bias_factor_zero_does_not_conserve(name):
     case = made(name)
     got = relevance(case)
     score = np.sum(case[-1] * np.asarray(got.outputs))
@@ -129,7 +128,7 @@ def test_bias_factor_zero_does_not_conserve(name, eager):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_masked_steps_and_zero_inputs_get_nothing(name, eager):
+def test_masked_steps_and_zero_inputs_get_nothing(name):
     net, weights, values, there, coefficients = made(name, "ragged")
     values[:, 1] = 0
     got = relevance((net, weights, values, there, coefficients)).values
@@ -143,7 +142,7 @@ def test_masked_steps_and_zero_inputs_get_nothing(name, eager):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_relevance_is_linear_in_what_is_asked_for(name, eager):
+def test_relevance_is_linear_in_what_is_asked_for(name):
     *case, coefficients = made(name)
     parts = [relevance((*case, c)).values for c in np.diag(coefficients)]
     both = relevance((*case, coefficients)).values
@@ -151,7 +150,7 @@ def test_relevance_is_linear_in_what_is_asked_for(name, eager):
 
 
 @pytest.mark.parametrize("name", ["lstm", "stacked bilstm", "attention"])
-def test_scales_with_the_output_weights(name, eager):
+def test_scales_with_the_output_weights(name):
     """Without a stabiliser: twice the readout, twice the relevance."""
     net, weights, *rest = made(name)
     once = relevance((net, weights, *rest), epsilon=0.0)
@@ -161,7 +160,7 @@ def test_scales_with_the_output_weights(name, eager):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "bilstm", "attention"])
-def test_order_of_hidden_units_is_no_matter(kind, eager):
+def test_order_of_hidden_units_is_no_matter(kind):
     net = SeriesNetwork(kind, (3, 3), 0, K, dtype=jnp.float64)
     _, _, values, there, coefficients = made("lstm", "ragged")
     tree = jax.eval_shape(net.init, jax.random.key(0), values[None], there[None])
@@ -198,7 +197,7 @@ def test_order_of_hidden_units_is_no_matter(kind, eager):
         np.testing.assert_allclose(other.values, one.values, rtol=1e-8, atol=1e-12)
 
 
-def test_one_step_without_gates_is_linear(eager):
+def test_one_step_without_gates_is_linear():
     """T = 1, small inputs, no biases: y = W_y (o i W_g x) and R = its terms."""
     net = SeriesNetwork("lstm", (3,), 0, 1, dtype=jnp.float64)
     rng = np.random.default_rng(5)
@@ -214,7 +213,7 @@ def test_one_step_without_gates_is_linear(eager):
     np.testing.assert_allclose(got.values, want, rtol=1e-4)
 
 
-def test_steps_that_say_nothing_do_not_count(eager):
+def test_steps_that_say_nothing_do_not_count():
     """A lookback padded with masked steps has the relevance of the shorter one."""
     for kind in ("lstm", "gru", "stacked bilstm", "attention"):
         net, weights, values, _, coefficients = made(kind)
@@ -229,11 +228,12 @@ def test_steps_that_say_nothing_do_not_count(eager):
 
 
 def test_compiled_is_the_same(x64):
-    case = made("stacked bilstm", "ragged")
+    """As operation by operation, and as with numbers that are traced."""
+    case = made("bilstm", "ragged")
     net, *arrays = case
     rules = Rules(product="prop", bias_factor=1.0)
-    program = jax.jit(lambda *arrays: series_relevance(net, rules, *arrays))
-    got = program(*jax.tree.map(jnp.asarray, tuple(arrays)))
+    got = propagated(case, rules)
     with jax.disable_jit():
-        want = propagated(case, rules)
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        want = series_relevance(net, rules, *arrays)
     np.testing.assert_allclose(got.values, want.values, rtol=1e-9, atol=1e-13)

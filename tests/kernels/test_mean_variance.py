@@ -206,10 +206,16 @@ def posed(mean, covariance, delta, *, every_part=True, **extra):
         made = made._replace(mask=jnp.ones(width, bool))
     number = {name: getattr(made, name) for name in ("risk_aversion", "budget")}
     wide = {name: getattr(made, name) for name in ("lower", "upper")}
-    return made._replace(
-        **{name: jnp.asarray(value, mean.dtype) for name, value in number.items()},
-        **{name: jnp.broadcast_to(v, width) * 1.0 for name, v in wide.items()},
+    made = made._replace(
+        **number, **{name: jnp.broadcast_to(v, width) for name, v in wide.items()}
     )
+
+    def one_type(leaf):
+        kind = np.dtype(jnp.result_type(leaf)).kind
+        types = {"f": mean.dtype, "i": jnp.int32, "b": bool}
+        return jnp.asarray(leaf, types[kind])
+
+    return jax.tree.map(one_type, made)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -256,6 +262,7 @@ def test_wide_problems_have_no_gap(x64, form):
     """Sixty assets in eight capped groups, boxes, both penalties."""
     rng = np.random.default_rng(5)
     groups = Groups(jnp.asarray(rng.integers(-1, 8, 60)), jnp.full(8, 0.16))
+    free = groups._replace(caps=jnp.full(8, jnp.inf))
     anchor = jnp.asarray(rng.dirichlet(np.full(60, 0.2)))
     turnover = Turnover(anchor, l1=0.002, l2=0.01)
     mean, covariance = draw(1, assets=60, rank=12, **FORMS[form])
@@ -268,7 +275,7 @@ def test_wide_problems_have_no_gap(x64, form):
         {"groups": groups, "turnover": turnover._replace(l2=None)},
     ):
         for delta in (3.0, 30.0):
-            problem = posed(mean, covariance, delta, **extra)
+            problem = posed(mean, covariance, delta, **{"groups": free, **extra})
             made = solve(problem)
             check(problem, made)
             assert not made.verdict, extra
@@ -353,10 +360,7 @@ def test_a_refused_problem_has_no_weights(x64):
         good = posed(mean, covariance, 3.0)
         made = solve(
             good._replace(
-                **{
-                    k: jnp.broadcast_to(v, jnp.shape(getattr(good, k)))
-                    for k, v in change.items()
-                }
+                **{k: jnp.full_like(getattr(good, k), v) for k, v in change.items()}
             )
         )
         assert Verdict(int(made.verdict)) == Verdict[verdict]

@@ -19,7 +19,7 @@ from test_law3_relabel import permuted, with_empty_slots
 from jaxfin.data.panel import Dataset
 from jaxfin.data.panel import PanelLabels as Labels
 from jaxfin.fit.estimator import Estimator, EstimatorLanes
-from jaxfin.fit.method import DIVERGED
+from jaxfin.fit.method import DIVERGED, Method
 from jaxfin.methods.catalog import CATALOG
 from jaxfin.windows import rolling_windows, window_at
 
@@ -119,19 +119,30 @@ def lanes_of(row, panel, seeds=2):
     return EstimatorLanes(row.estimator(), dataset_of(panel), windows, seeds)
 
 
+_compiled: dict[Any, Method] = {}  # of a row and a precision, for panels of any shape
+
+
+def method_of(row, lanes):
+    """What a study of these lanes runs, jitted once where it is no host's."""
+    if lanes.estimator.host_fit is not None:
+        return lanes.method
+    key = id(row), jnp.result_type(float)
+    if key not in _compiled:
+        functions = lanes.method._replace(explanation=None)
+        _compiled[key] = Method(*(each and jax.jit(each) for each in functions))
+    return _compiled[key]
+
+
 def outcome(row, panel, window=1):
     """Diagnostics, forecasts and contemporaneous fits of every lane of one window."""
     lanes = lanes_of(row, panel)
     split = scalars(window_at(lanes.windows, window))
     rows = jnp.arange(int(split.test_start), int(split.test_stop))
-    method = lanes.method
-    fit = method.fit
-    if lanes.estimator.host_fit is None:
-        fit = jax.jit(fit)
+    method = method_of(row, lanes)
     infos, forecasts, fits = [], [], []
     for lane in range(lanes.grid.lanes):
         hyper = {name: values[lane] for name, values in lanes.grid.hypers.items()}
-        fitted = fit(jax.random.key(3), panel, split, hyper)
+        fitted = method.fit(jax.random.key(3), panel, split, hyper)
         infos.append(fitted.info)
         forecasts.append(np.asarray(method.forecast(fitted, panel, rows)))
         if method.contemporaneous is not None:
@@ -220,7 +231,7 @@ def test_lanes_of_a_study_equal_each_alone(row, panel, x64):
     for lane, info in enumerate(infos):
         assert scores[1, lane] == pytest.approx(float(info.best_score), rel=1e-6)
         one = jax.tree.map(lambda leaf, lane=lane: leaf[1, lane], fitted)
-        made = lanes.method.forecast(one, panel, rows)
+        made = method_of(row, lanes).forecast(one, panel, rows)
         # What is kept is float32.
         np.testing.assert_allclose(made, forecasts[lane], rtol=1e-4, atol=1e-6)
 
