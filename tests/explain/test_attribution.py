@@ -1,8 +1,5 @@
 """Relevance of whole forecasts: every network of the catalog, rows and assets."""
 
-import dataclasses
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +28,6 @@ TRAINING = np.arange(5, 28)
 ROWS = np.array([30, 3, 37])
 CONSERVING = Rules(epsilon=1e-6, bias_factor=1.0)
 FED_BACK = {"lstm_capm-iterated"}
-SUMS = {"lstm_lrp", "dnn_lrp"}
 QUICK = {"nn2", "seqlat-window"}
 
 
@@ -49,19 +45,6 @@ def fitted(network, panel, hyper=None, seed=1):
 
     inputs, params = start(panel)
     return inputs, disturbed(params, seed)
-
-
-def own_forecast(row, network):
-    """The network's own, also where the model's is a sum of relevance."""
-    if row.model not in SUMS:
-        return network.forecast
-    build = CATALOG[row.model].build
-    rules = {field.name for field in dataclasses.fields(Rules)}
-    defaults = inspect.signature(build).parameters.values()
-    options = {each.name: each.default for each in defaults if each.name != "kind"}
-    options |= row.options | {"dtype": jnp.float64}
-    options = {key: v for key, v in options.items() if key not in rules}
-    return own_sequence(*build.args, **options).forecast
 
 
 def disturbed(params, seed):
@@ -103,7 +86,7 @@ def test_parts_add_up_to_the_forecast(name, panel):
     def outputs(params, inputs, rows):
         return (
             relevance(network, params, inputs, rows, CONSERVING),
-            own_forecast(METHODS[name], network)(params, inputs, rows),
+            network.forecast(params, inputs, rows),
             network.reader.reading(params, inputs, rows).there,
         )
 
