@@ -25,6 +25,7 @@ STREET = (
     ("report",),
     ("config", "checkpoint", "interrupts"),
     ("iterated", "sample", "training", "outcome"),
+    ("compared",),
     ("study",),
     ("comparison",),
 )
