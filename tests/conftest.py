@@ -110,7 +110,9 @@ METHODS = {
     "lstm_capm-transformer": Row(
         "lstm_capm", {**_SERIES, "kind": "transformer", "units": (4, 4), "heads": 2}
     ),
-    "lstm_capm-dense": Row("lstm_capm", {**_SERIES, "kind": "dense"}),
+    "lstm_capm-dense": Row(
+        "lstm_capm", {**_SERIES, "kind": "dense", "units": (6, 4), "dense": 3}
+    ),
     "lstm_capm-direct": Row("lstm_capm", {**_SERIES, "horizon": 3}),
     "lstm_capm-iterated": Row(
         "lstm_capm",

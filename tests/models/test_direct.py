@@ -374,7 +374,7 @@ def test_slots_are_labels(name, arrays, panel):
     np.testing.assert_allclose(permuted.loss()[0], one.loss()[0], rtol=1e-9)
     where = [0, 7, SLOTS]
     empty = {"universe": False, "asset": -1, "excess_returns": np.nan, "size": 1e6}
-    empty["characteristics"] = 7.0
+    empty |= {"characteristics": 7.0, "industry": True}
     wider = {k: np.insert(v, where, empty[k], axis=1) for k, v in by_slot.items()}
     widened = Case(name, build_panel({**arrays, **wider}))
     kept = np.insert(np.ones(SLOTS, bool), where, False)

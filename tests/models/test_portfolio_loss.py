@@ -1,5 +1,7 @@
 """Utility of optimised forecasts against scipy, and its slope against differences."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,11 @@ SETTINGS = {
         risk_aversion=2.0, upper=0.6, covariance="ledoit_wolf", window=WINDOW
     ),
 }
+
+
+@partial(jax.jit, static_argnums=0)
+def realised(settings, panel, forecast):
+    return realised_utility(settings, past(panel), jnp.asarray(ROWS), forecast)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +79,7 @@ def best(mean, risk, settings):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_realised_utility_is_that_of_scipys_optimum(name, panel, forecast):
     settings = SETTINGS[name]
-    made = realised_utility(
-        decision(**settings), past(panel), jnp.asarray(ROWS), jnp.asarray(forecast)
-    )
+    made = realised(decision(**settings), panel, forecast)
     host, optimised = jax.tree.map(np.asarray, panel), 0
     for place, t in enumerate(ROWS):
         live, sample = known(host, t)
@@ -101,10 +106,8 @@ def test_realised_utility_is_that_of_scipys_optimum(name, panel, forecast):
 def test_slope_is_that_of_finite_differences(name, panel, forecast):
     settings = decision(**SETTINGS[name])
 
-    @jax.jit
     def total(forecast):
-        made = realised_utility(settings, past(panel), jnp.asarray(ROWS), forecast)
-        return jnp.sum(made.utility)
+        return jnp.sum(realised(settings, panel, forecast).utility)
 
     slope = jax.grad(total)(jnp.asarray(forecast))
     assert np.isfinite(slope).all() and (np.asarray(slope) != 0).sum() > 5
@@ -122,13 +125,12 @@ def test_slope_is_that_of_finite_differences(name, panel, forecast):
 def test_best_forecast_is_the_mean(panel):
     """Utility at mu = r is the largest there is."""
     settings = decision(**SETTINGS["shrunk"])
-    rows = jnp.asarray(ROWS)
-    truth = panel.excess_returns[jnp.maximum(rows, 0)]
-    most = realised_utility(settings, past(panel), rows, truth).utility
+    truth = panel.excess_returns[jnp.maximum(jnp.asarray(ROWS), 0)]
+    most = realised(settings, panel, truth).utility
     rng = np.random.default_rng(5)
     for size in (0.01, 0.1):
         other = truth + rng.normal(0, size, truth.shape)
-        made = realised_utility(settings, past(panel), rows, other).utility
+        made = realised(settings, panel, other).utility
         assert (most - made >= -1e-12).all() and (most - made).max() > 1e-6
 
 
