@@ -81,7 +81,8 @@ def dependence(
             f"the forecast has shape {shapes}, asked were {len(rows)} rows: return "
             "one array (rows, assets)."
         )
-    (out,) = read(Reading(sets), closed, inputs)
+    with jax.enable_x64(True):  # programs may be of both precisions
+        (out,) = read(Reading(sets), closed, inputs)
     by_row = sets.union_along(out.ids.reshape(len(rows), -1), (1,))
     bits = np.stack([sets.members(sets.mask(number)) for number in by_row])
     certain, perhaps = bits.reshape(len(rows), 2, len(fields), periods).transpose(

@@ -42,7 +42,7 @@ def forecast_of(forecast: Forecast, panel: Panel) -> np.ndarray:
             f"the forecast has shape {made.shape}, the panel {shape}: return one row "
             "a period and one column a slot."
         )
-    return made
+    return made if made.dtype.kind == "f" else made.astype(float)
 
 
 def rows_differ(

@@ -68,7 +68,9 @@ def _read(
     known.update(zip(jaxpr.invars, operands, strict=True))
 
     def look_up(atom: Any) -> Traced:
-        return constant(atom.val) if isinstance(atom, Literal) else known[atom]
+        if isinstance(atom, Literal):
+            return constant(np.asarray(atom.val, atom.aval.dtype))
+        return known[atom]
 
     for eqn in jaxpr.eqns:
         made = _applied(here, eqn, [look_up(atom) for atom in eqn.invars])

@@ -1,9 +1,10 @@
 """What each operation of a program passes on, element by element.
 
 A rule maps the sets of the operands to those of the results. All of them are about
-finite inputs below `HUGE` in size: a product with a constant zero, a number added to a
-mask of -inf or of the least float, and a choice under a constant condition pass nothing
-on. Whether NaN gets through is for `perturbation` to say.
+numbers that are finite, and below 1e14 in size unless they are constants: a product
+with a constant zero, a number added to a mask of -inf or of the least float, zero over
+a number and a choice under a constant condition pass nothing on. Whether NaN gets
+through is for `perturbation` to say.
 """
 
 from __future__ import annotations
@@ -239,11 +240,11 @@ def solved(
     ]
 
 
-def finite(
+def doubtful(
     sets: PeriodSets, eqn: JaxprEqn, operands: Sequence[Traced]
 ) -> list[np.ndarray]:
-    """is_finite: inputs are."""
-    return [np.zeros(operands[0].ids.shape, np.int32)]
+    """is_finite: a constant for finite inputs, so it is only perhaps that it reads."""
+    return [sets.doubted(operands[0].ids)]
 
 
 def different(
@@ -251,13 +252,13 @@ def different(
 ) -> list[np.ndarray]:
     """ne: a finite number is itself, which is how NaN is looked for."""
     if operands[0] is operands[1]:
-        return [np.zeros(operands[0].ids.shape, np.int32)]
+        return doubtful(sets, eqn, operands)
     return elementwise("ne")(sets, eqn, operands)
 
 
 RULES: dict[str, Rule] = {
     **{name: elementwise(name) for name in ELEMENTWISE},
-    "is_finite": finite,
+    "is_finite": doubtful,
     "ne": different,
     **{name: moved for name in MOVING},
     **{name: reduced for name in REDUCING},

@@ -45,6 +45,7 @@ def field_arrays(panel: Panel) -> dict[str, np.ndarray]:
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(panel):
         name = ".".join(part.name for part in path)
+        assert name in (*KNOWN, *REALISED), f"{name}: say here when it is known"
         arrays[name] = np.asarray(leaf)
     periods = len(arrays["universe"])
     for name, array in arrays.items():

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-HUGE = 1e30  # inputs are taken to be smaller than this in size
+HUGE = 1e30  # a constant of this size swallows what is added to it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

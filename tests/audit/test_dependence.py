@@ -129,6 +129,14 @@ def plain(x):
 
 plain.defjvp(lambda primals, tangents: (plain(*primals), 2 * lagged(*tangents)))
 
+
+@jax.custom_vjp
+def backwards(x):
+    return lagged(x)
+
+
+backwards.defvjp(lambda x: (lagged(x), None), lambda _, ct: (ct,))
+
 EXACT = {
     "itself": lambda x: x + 1,
     "lag": lagged,
@@ -183,11 +191,12 @@ EXACT = {
     "solved": solved,
     "cholesky": factored,
     "custom derivative": plain,
+    "custom backward": backwards,
     "relu": jax.nn.relu,
     "checkpoint": jax.checkpoint(lagged),
     "jitted": jax.jit(lagged),
     "barrier": lambda x: lax.optimization_barrier((x, lagged(x)))[1],
-    "missing is looked for": lambda x: jnp.where(jnp.isnan(x.sum(0)), 0.0, x),
+    "missing is filled": lambda x: jnp.where(jnp.isnan(x), 0.0, x),
     "clamped": lambda x: jnp.clip(x, -1, 1),
     "constant": lambda x: jnp.ones_like(x),
 }
@@ -227,6 +236,10 @@ UNTOLD = {
         "scatter",
     ),
     "data-dependent turns": (data_dependent_turns, "while"),
+    "missing is looked for": (
+        lambda x: jnp.where(jnp.isnan(x.sum(axis=0)), 0.0, 1.0) * jnp.ones_like(x),
+        "reduce_sum",
+    ),
     "host": (called_back, "pure_callback"),
     "convolution": (blurred, "conv_general_dilated"),
 }
@@ -327,6 +340,22 @@ def test_rows_are_those_that_were_asked_for():
     assert made.verdict == "pass"
     with pytest.raises(DataError, match="asked were 2 rows"):
         dependence(lambda panel: panel.characteristics[..., 0], small_panel(), rows)
+
+
+def test_programs_of_both_precisions_are_read():
+    panel = jax.tree.map(
+        lambda leaf: leaf.astype(np.float32) if leaf.dtype == float else leaf,
+        small_panel(),
+    )
+
+    def forecast(panel):
+        with jax.enable_x64(True):
+            wide = jnp.cumsum(panel.characteristics[..., 0].astype(float), axis=0)
+        return 2.0 * wide.astype(np.float32)
+
+    with jax.enable_x64(False):
+        made = dependence(forecast, panel)
+    np.testing.assert_array_equal(made.reads[0], CAUSAL)
 
 
 def test_derivatives_are_where_they_are():
