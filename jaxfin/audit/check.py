@@ -50,6 +50,9 @@ def check(
     that there is none at the decisions looked at. A function of jax operations is read
     operation by operation as well, which is proof that there is none.
 
+      made = check(lambda panel: model.predict(features(panel)), panel)
+      assert made.passed, made.markdown
+
     Args:
       forecast: panel -> (T, N), row t made at the end of period t. What it closes over
         (fitted parameters) is taken as known. It gives the same numbers every time.
@@ -128,13 +131,18 @@ def _decisions(given: Sequence[int] | None, periods: int) -> list[int]:
     if given is None:
         run = range(max(periods - 1 - RUN, 0), periods - 1)
         rest = np.random.default_rng(periods).permutation(run.start)[:SPREAD]
-        return sorted({*run, *rest.tolist()})
+        given = [*run, *rest.tolist()]
+    if not len(given):
+        raise ConfigError(
+            f"decisions: none among {periods} periods: give rows before the last, of a "
+            "panel with at least two."
+        )
     for t in given:
         if not 0 <= t < periods:
             raise ConfigError(
                 f"decisions: row {t} is not in the panel, which has {periods} periods."
             )
-    return [int(t) for t in given]
+    return sorted({int(t) for t in given})
 
 
 def _few(cuts: list[int]) -> list[int]:

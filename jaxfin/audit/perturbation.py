@@ -183,7 +183,8 @@ def added_rows(
 ) -> Finding:
     """Forecasts when assets are added that are never in the universe nor observed.
 
-    Their numbers are noise: who counts them, say in a mean over a batch, is found.
+    Their numbers are noise: who counts them, say in a mean over a batch, is found. How
+    many slots a panel has is known only at its end.
     """
     test = "dead assets added"
     rng, slots = np.random.default_rng(seed), np.shape(panel.universe)[1]

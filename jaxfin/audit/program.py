@@ -68,9 +68,10 @@ def _read(
     known.update(zip(jaxpr.invars, operands, strict=True))
 
     def look_up(atom: Any) -> Traced:
-        if isinstance(atom, Literal):
-            return constant(np.asarray(atom.val, atom.aval.dtype))
-        return known[atom]
+        if not isinstance(atom, Literal):
+            return known[atom]
+        aval: Any = atom.aval
+        return constant(np.asarray(atom.val, aval.dtype))
 
     for eqn in jaxpr.eqns:
         made = _applied(here, eqn, [look_up(atom) for atom in eqn.invars])

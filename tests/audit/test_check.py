@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import linear_network
 from scipy import stats
 
-from jaxfin.audit import check
+from jaxfin.audit import check, check_network
 from jaxfin.audit.perturbation import POISONS, added_rows, poisoned, truncation
 from jaxfin.audit.timing import KNOWN, REALISED, field_arrays
 from jaxfin.errors import ConfigError, DataError
@@ -147,6 +148,23 @@ def test_a_batch_over_assets_is_found(panel):
     assert check(live, panel, decisions=CUTS).passed
 
 
+def test_a_batch_over_rows_is_found(panel):
+    network = linear_network()
+    params = network.init(jax.random.key(0), panel, jnp.arange(5))
+    made = check_network(network, params, panel, decisions=CUTS)
+    assert made.passed and made.dependence.verdict == "pass"
+
+    def in_training_mode(params, inputs, rows):
+        made = network.forecast(params, inputs, rows)
+        return (made - made.mean()) / made.std()
+
+    leaky = network._replace(forecast=in_training_mode)
+    made = check_network(leaky, params, panel, decisions=CUTS)
+    assert made.verdict == "leak"
+    assert made.finding("rows alone").verdict == "leak"
+    assert "in_training_mode" in made.dependence.paths[0].source
+
+
 def test_a_forecast_of_something_else_says_nothing(panel):
     copy = np.asarray(panel.characteristics[..., 0])
     made = check(lambda _: copy, panel, decisions=CUTS)
@@ -176,6 +194,8 @@ def test_errors_say_what_to_do(panel):
         check(lambda panel: np.asarray(panel.risk_free), panel)
     with pytest.raises(ConfigError, match="row 48 is not in the panel"):
         check(careful_mean, panel, decisions=(48,))
+    with pytest.raises(ConfigError, match="none among 48 periods"):
+        check(careful_mean, panel, decisions=())
     with pytest.raises(jax.errors.TracerArrayConversionError):
         check(trailing_frame, panel, decisions=(5,), traceable=True)
     short = panel._replace(macro=panel.macro[:-1])

@@ -167,6 +167,16 @@ EXACT = {
     "scan from the end": lambda x: scanned(x, reverse=True),
     "two carries": two_carries,
     "fori loop": looped,
+    "nested loops": lambda x: lax.scan(
+        lambda a, row: (lax.fori_loop(0, 2, lambda _, b: b / 2 + row, a), a), x[0], x
+    )[1],
+    "segment sums": lambda x: jax.ops.segment_sum(x, ORDER, T),
+    "scattered by data": lambda x: jax.ops.segment_sum(x, jnp.argsort(x[:, 0]), T),
+    "ordered over time": lambda x: jnp.take_along_axis(x, jnp.argsort(x, 0), axis=0),
+    "quantile of the first": lambda x: x - jnp.quantile(x[:3], 0.3, axis=0),
+    "log of sums": lambda x: jax.nn.logsumexp(
+        jnp.where(CAUSAL[..., None], x[None], -jnp.inf), axis=1
+    ),
     "associative scan": lambda x: lax.associative_scan(jnp.add, x),
     "constant branch": lambda x: lax.switch(jnp.int32(1), [jnp.tanh, lagged], x),
     "data branch": lambda x: lax.cond(x[0, 0] > 0, lagged, jnp.tanh, x),
