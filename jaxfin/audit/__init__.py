@@ -7,5 +7,6 @@ from jaxfin.audit.dependence import Dependence as Dependence
 from jaxfin.audit.dependence import Route as Route
 from jaxfin.audit.dependence import dependence as dependence
 from jaxfin.audit.finding import Finding as Finding
+from jaxfin.audit.fitting import check_fit as check_fit
 from jaxfin.audit.jacobian import Sensitivity as Sensitivity
 from jaxfin.audit.jacobian import sensitivity as sensitivity
