@@ -24,14 +24,15 @@ class Certificate(NamedTuple):
         What the program reads is an upper bound: a path that no test confirms is
         undetermined, one that only may be there is left to the tests. NaN that gets
         through where no number does (a product with 0) is no look-ahead if the program
-        shows it; of a black box nothing more can be said.
+        shows it; of a black box nothing more can be said, nor of one that refuses noise.
         """
         verdicts = {finding.test: finding.verdict for finding in self.findings}
         read = verdicts.pop("dependence", "not run")
         only_nan = verdicts.pop("poisoned future (nan)", "pass") == "leak"
         if "leak" in verdicts.values():
             return "leak"
-        doubtful = read == "leak" or (only_nan and read != "pass")
+        refused = verdicts.get("poisoned future (noise)") == "not run"
+        doubtful = read == "leak" or ((only_nan or refused) and read != "pass")
         doubtful = doubtful or "undetermined" in verdicts.values()
         return "undetermined" if doubtful else "pass"
 

@@ -186,6 +186,19 @@ def test_refusals_are_no_verdict(panel):
     assert made.passed
 
 
+def test_who_refuses_everything_is_not_cleared(panel):
+    clean = np.asarray(panel.characteristics)
+
+    def picky(panel):
+        if not np.array_equal(panel.characteristics, clean):
+            raise ValueError("not these numbers")
+        return clean[..., 0]
+
+    made = check(picky, panel, decisions=CUTS)
+    assert verdicts(made)["poisoned future (noise)"] == "not run"
+    assert made.verdict == "undetermined" and not made.passed
+
+
 def test_errors_say_what_to_do(panel):
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="fix its seeds"):
