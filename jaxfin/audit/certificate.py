@@ -24,7 +24,7 @@ class Certificate(NamedTuple):
         What the program reads is an upper bound: a path that no test confirms is
         undetermined, one that only may be there is left to the tests. NaN that gets
         through where no number does (a product with 0) is no look-ahead if the program
-        shows it; of a black box nothing more can be said, nor of one that refuses noise.
+        shows it; of a black box nothing more can be said, nor if it refuses noise.
         """
         verdicts = {finding.test: finding.verdict for finding in self.findings}
         read = verdicts.pop("dependence", "not run")
