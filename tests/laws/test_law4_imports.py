@@ -22,6 +22,7 @@ STREET = (
     ("forecasts",),
     ("portfolio",),
     ("evaluate",),
+    ("audit",),
     ("report",),
     ("config", "checkpoint", "interrupts"),
     ("iterated", "sample", "training", "outcome"),

@@ -1,0 +1,12 @@
+"""Does a forecast see the future? Proof where it can be had, tests where it cannot."""
+
+from jaxfin.audit.certificate import Certificate as Certificate
+from jaxfin.audit.check import check as check
+from jaxfin.audit.check import check_network as check_network
+from jaxfin.audit.dependence import Dependence as Dependence
+from jaxfin.audit.dependence import Route as Route
+from jaxfin.audit.dependence import dependence as dependence
+from jaxfin.audit.finding import Finding as Finding
+from jaxfin.audit.fitting import check_fit as check_fit
+from jaxfin.audit.jacobian import Sensitivity as Sensitivity
+from jaxfin.audit.jacobian import sensitivity as sensitivity

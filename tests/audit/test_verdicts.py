@@ -1,0 +1,106 @@
+"""Zero misses, zero false alarms: `verdicts.md`, every line of it made again.
+
+After a change that is meant: python tests/audit/test_verdicts.py
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import METHODS, build_panel, ragged_arrays
+
+from jaxfin.audit import check, check_network
+from jaxfin.audit.table import line, table
+from jaxfin.audit.twins import TWINS, imputation_inflation
+from jaxfin.data.simulate import simulate
+
+VERDICTS = Path(__file__).with_name("verdicts.md")
+CUTS = (5, 12, 13, 14, 30, 46)
+QUICK = ("full-sample factor mean", "T-bill interpolated forward")
+SIDES = ("leaky", "careful")
+
+
+def audited_twin(name, side, panel):
+    forecast = getattr(TWINS[name], side)
+    return check(forecast, panel, name=f"{name} ({side})", decisions=CUTS)
+
+
+def audited_network(name, panel):
+    """With parameters as they are drawn: what is tested is the path of the data."""
+    row = METHODS[name]
+    network = row.network()
+    hyper = {key: jnp.asarray(value) for key, value in row.hyper.items()}
+    inputs, rows = network.prepare(panel), jnp.arange(8, 20)
+    params = network.init(jax.random.key(0), inputs, rows, hyper)
+    return check_network(network, params, panel, name=name, decisions=(12, 30, 46))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in TWINS
+    ],
+)
+def test_leaky_twins_are_caught_and_careful_ones_pass(name, side, panel, x64):
+    made = audited_twin(name, side, panel)
+    assert made.verdict == ("leak" if side == "leaky" else "pass"), made.markdown
+    assert line(made) in VERDICTS.read_text()
+    assert (made.dependence is None) == TWINS[name].host
+    if side == "leaky" and made.dependence is not None:
+        assert made.finding("dependence").verdict == "leak"
+        assert "twins.py" in made.dependence.paths[0].source
+
+
+def test_networks_of_the_table_pass(method_name, panel, x64):
+    made = audited_network(method_name, panel)
+    assert made.passed, made.markdown
+    assert line(made) in VERDICTS.read_text()
+
+
+def test_every_row_has_its_line():
+    lines = VERDICTS.read_text().splitlines()
+    names = [each.split(" | ")[0].removeprefix("| ") for each in lines[2:]]
+    twins = [f"{name} ({side})" for name in TWINS for side in SIDES]
+    assert names == [*twins, *METHODS]
+
+
+@pytest.mark.parametrize("missing", [0.1, 0.4])
+def test_imputed_targets_inflate_r2(missing):
+    """r2_total of a fit grows with the share of the targets that are made up."""
+    panel = simulate(
+        assets=80, periods=60, characteristics=3, missing=missing, exit_rate=0
+    ).panel
+    found = imputation_inflation(panel)
+    assert found.share == pytest.approx((1 - missing) * 60 / 60, abs=0.03)
+    assert found.imputed > found.honest
+    # By hand, month by month: an imputed cell has no error and its median squared.
+    seen = np.asarray(panel.universe & panel.observed)[:-1]
+    returns = np.asarray(panel.excess_returns)[:-1]
+    error = power = made_up = 0.0
+    for row, live in zip(returns.astype(float), seen, strict=True):
+        median = np.median(row[live])
+        error += np.sum((row[live] - median) ** 2)
+        power += np.sum(row[live] ** 2)
+        made_up += np.sum(~live) * median**2
+    assert found.honest == pytest.approx(1 - error / power, rel=1e-5)
+    assert found.imputed == pytest.approx(1 - error / (power + made_up), rel=1e-5)
+
+
+def regenerate():
+    with jax.enable_x64(True):
+        panel = build_panel(ragged_arrays())
+        twins = [audited_twin(name, side, panel) for name in TWINS for side in SIDES]
+        networks = [audited_network(name, panel) for name in METHODS]
+    VERDICTS.write_text(table([*twins, *networks]))
+
+
+if __name__ == "__main__":
+    regenerate()
