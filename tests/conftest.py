@@ -160,7 +160,9 @@ METHODS = {
     "lstm_multi-indicators": Row("lstm_multi", {**_MULTI, "features": "indicators"}),
     "lstm_multi-related": Row("lstm_multi", {**_MULTI, "features": "related"}),
     "lstm_multi-each": Row(
-        "lstm_multi", {**_MULTI, "features": "all", "joint": False}, {"asset": 9}
+        "lstm_multi",
+        {**_MULTI, "features": "all", "joint": False, "dense": 0},
+        {"asset": 9},
     ),
 }
 CONFIG = FitConfig(seeds=2, max_epochs=5, patience=5, batch_periods=5, chunk_epochs=5)
