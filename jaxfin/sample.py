@@ -110,6 +110,7 @@ def sample_notes(
       ConfigError: the model, the sorts or the lookback do not fit the sample.
     """
     labels, panel = dataset.labels, dataset.panel
+    tuning_windows(config, dataset, windows)  # raises before anything is trained
     about: list[str] = []
     if isinstance(model, Network) and model.check is not None:
         model.check(panel)
