@@ -12,6 +12,7 @@ from jaxfin.config import AssetsConfig, StudyConfig, WindowsConfig
 from jaxfin.data.sources import SOURCES, load_dataset
 from jaxfin.errors import ConfigError, JaxfinError, nearest
 from jaxfin.evaluate.judgement import PortfolioConfig
+from jaxfin.evaluate.relevance_config import RelevanceConfig
 from jaxfin.fit.config import FitConfig
 from jaxfin.methods.catalog import CATALOG, build_model
 from jaxfin.options import checked, keyword_hints
@@ -34,6 +35,9 @@ EVERYTHING = StudyConfig(
         train_end="2010-12-31",
         valid_end="2012-12-31",
     ),
+    relevance=RelevanceConfig(
+        True, 0.01, 1.0, "2017", "prop", groups={"Risk": ["beta"]}
+    ),
     fit=FitConfig(
         seeds=2,
         learning_rate=(0.01, 0.02),
@@ -42,6 +46,8 @@ EVERYTHING = StudyConfig(
         max_epochs=7,
         patience=2,
         batch_periods=8,
+        warm_start=True,
+        tuning=(2014, 2017),
         plateau=3,
         plateau_factor=0.3,
         min_learning_rate=1e-4,
