@@ -286,7 +286,11 @@ def _sectors_of(dataset: Dataset, path: str) -> Dataset:
         )
     of = dict(zip(table.iloc[:, 0], table[found[0]].fillna(""), strict=True))
     sectors = tuple(of.get(asset, "") for asset in dataset.labels.assets)
-    notes = dataset.notes
+    notes = (
+        *dataset.notes,
+        f"Sectors are those of {Path(path).name} at all dates, also of assets that had "
+        "another one before.",
+    )
     if unknown := sectors.count(""):
         notes += (f"{unknown} assets have no sector in {path}.",)
     return with_sectors(dataset, sectors)._replace(notes=notes)

@@ -25,8 +25,6 @@ from jaxfin.fit.method import Fitted, Method
 from jaxfin.forecasts import Forecasts, Selection, selected_lanes
 from jaxfin.windows import Windows
 
-ROWS = 4  # explained at once
-
 
 class Contributions(NamedTuple):
     """Of R test rows, in the unit of the forecasts."""
@@ -77,8 +75,8 @@ def contributions(
                 return jnp.sum(relevance(fitted, panel, row[None], rules)[0], axis=1)
 
             every = jax.lax.map(member, fitted)
-            share = use / jnp.maximum(jnp.sum(use), 1)
-            mean = jnp.sum(jnp.where(use[:, None, None], every, 0), 0) * share.max()
+            total = jnp.sum(jnp.where(use[:, None, None], every, 0), axis=0)
+            mean = total / jnp.maximum(jnp.sum(use), 1)
             count = jnp.maximum(jnp.sum(top), 1)
             kept = jnp.where(top[:, None], mean, 0)
             return jnp.sum(kept, 0) / count, jnp.sum(jnp.abs(kept), 0) / count

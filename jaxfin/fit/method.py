@@ -59,8 +59,7 @@ class Method(NamedTuple):
     (rows, K), or is None where the model has no factors. ``factor_forecast(fitted,
     panel, rows)`` returns forecasts (rows, G) of the panel's first factors, or is None
     where the model makes none. ``explanation`` is None where nothing can be said of
-    single variables.
-    where the model makes none. ``paths(fitted, panel, rows, steps)`` returns (rows,
+    single variables. ``paths(fitted, panel, rows, steps)`` returns (rows,
     steps, N): forecasts of rows t, t+1, .. made at the end of row t, or is None.
     """
 
