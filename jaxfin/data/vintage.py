@@ -200,7 +200,9 @@ def _cut_panel(path: str, options: Mapping[str, Any], until: pd.Timestamp) -> Cu
 
 def _table(path: str, options: Mapping[str, Any]) -> tuple[Table, Columns]:
     table = open_table(path)
-    named = {option: options.get(option) for option in (*USUAL, "next_return")}
+    named = {
+        option: options.get(option) for option in (*USUAL, "next_return", "available")
+    }
     columns, _ = recognise(
         table, named, options.get("characteristics"), options.get("exclude") or ()
     )
