@@ -23,27 +23,35 @@ from jaxfin.data.transforms import next_period_returns
 from jaxfin.errors import ConfigError, DataError
 
 _TEST = "files cut at t"
+_EXITS = 5
 _HOLES = 0.05  # of the characteristics, so that what fills them is looked at too
 
 
 def check_pipeline(
-    whole: Dataset, load: Callable[[pd.Timestamp], Dataset], rows: Sequence[int]
+    whole: Dataset,
+    load: Callable[[pd.Timestamp], Dataset],
+    rows: Sequence[int] | None = None,
 ) -> list[Finding]:
     """Whether rows up to t are the same in the data set of files that end with t.
 
       load = partial(vintage, "panel", {"path": "mypanel.parquet"})
-      findings = check_pipeline(dataset, load, rows=[60, 120, 170])
+      findings = check_pipeline(dataset, load)
 
     Rows up to t of what is known at its row, and up to t - 1 of what happens after it,
     asset by asset, as `same_cells.compared` says, which also says what may differ.
 
-    What this cannot see: a figure that stands in a row of the file before it was public
-    (`release_lags.check_release_lags`, and data.available), and one that was revised.
+    A difference is proof of a leak, that there is none is evidence at the rows looked
+    at: who fills a missing return with the next one is found only where the file is cut
+    at a missing one. What this cannot see: a figure that stands in a row of the file
+    before it was public (`release_lags.check_release_lags`, and data.available), and
+    one that was revised.
 
     Args:
       whole: read from whole files.
       load: the same as of the end of a day, such as `data.vintage.vintage`.
-      rows: t, each of which costs one reading.
+      rows: t, each of which costs one reading; None: up to `_EXITS` rows in which most
+        assets are in the universe for the last time, as what is known of a later life
+        shows there, the middle one and the last two that have a return.
 
     Returns:
       A finding for the dates and one for each field, over all cuts: the first cut at
@@ -57,6 +65,7 @@ def check_pipeline(
       DataError: ``load`` returns rows after the day it was asked for.
     """
     periods = len(whole.labels.dates)
+    rows = _telling(whole.panel) if rows is None else rows
     if not len(rows) or not all(0 <= t < periods for t in rows):
         raise ConfigError(
             f"rows={list(rows)}: rows of the panel, 0 to {periods - 1}, at least one."
@@ -168,6 +177,17 @@ def _remade(panel: Panel, ranks: bool, seed: int) -> dict[str, np.ndarray]:
     return field_arrays(made)
 
 
+def _telling(panel: Panel) -> list[int]:
+    """Rows to cut at unless the caller says which."""
+    asset, universe = np.asarray(panel.asset), np.asarray(panel.universe)
+    stays = universe[1:] & (asset[1:] == asset[:-1])
+    exits = (universe[:-1] & ~stays).sum(axis=1)
+    most = np.argsort(-exits, kind="stable")[:_EXITS]
+    periods = len(universe)
+    others = periods // 2, periods - 3, periods - 2
+    return sorted({*most[exits[most] > 0].tolist(), *(t for t in others if t >= 0)})
+
+
 def _last_row(whole: Dataset, earlier: Dataset, t: int) -> int | None:
     """Last row of the earlier one; None if its rows are of other dates.
 
@@ -223,6 +243,12 @@ def _field(whole: Dataset, name: str, cuts: list[tuple[int, Compared]]) -> Findi
         f"the same at {len(cuts)} cuts; {numbers:,} of its {cuts[-1][1].there:,} "
         "numbers compared"
     )
+    left_out = max((one.left_out for _, one in cuts), key=len)
+    if left_out:
+        detail += (
+            f"; {len(left_out)} series known at a cut ({left_out[0]}, ..) are not in "
+            "the panel, as they end before it: name its series to choose without that"
+        )
     return Finding(test, "pass", detail)
 
 

@@ -38,6 +38,7 @@ class Compared(NamedTuple):
     numbers: int  # compared
     there: int  # in the whole panel, rows that are not compared counted
     difference: Difference | None
+    left_out: tuple[str, ...] = ()  # series that only the earlier panel has
 
 
 class _Cells(NamedTuple):
@@ -210,9 +211,11 @@ def _by_date(
     whole, earlier = (array.reshape(len(array), -1)[:stop] for array in arrays)
     largest = np.max(np.abs(whole), axis=1, initial=0.0)
     found: list[Difference] = []
+    left_out: list[str] = []
     for column in dict.fromkeys([*columns[0], *columns[1]]):
         places = [own.index(column) if column in own else None for own in columns]
-        if None in places and field == "macro" and places[0] is None:
+        if field == "macro" and places[0] is None:
+            left_out.append(column)
             continue
         if None in places and field not in _ZERO_IF_ALONE:
             found.append(Difference(0, f"{column} in only one of the two", 0, 0))
@@ -231,7 +234,8 @@ def _by_date(
         if not same.all():
             row = int(np.argmin(same))
             found.append(Difference(row, column, *_numbers(values, row)))
-    return Compared(field, whole.size, arrays[0].size, _earliest(found))
+    first = _earliest(found)
+    return Compared(field, whole.size, arrays[0].size, first, tuple(left_out))
 
 
 def _same_bits(whole: np.ndarray, earlier: np.ndarray) -> np.ndarray:

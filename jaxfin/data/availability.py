@@ -72,10 +72,13 @@ def _public_from(table: Table, column: pd.Series) -> tuple[np.ndarray, list[str]
     Raises:
       DataError: a cell is not empty and no date.
     """
-    text = column.astype("string").str.strip()
-    there = (text.notna() & (text != "")).to_numpy(bool)
+    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+        # Whole numbers beside empty cells are often written 20000401.0.
+        column = column.astype("string").str.strip().str.removesuffix(".0")
+    there = (column.notna() & (column != "")).to_numpy(bool)
     days = np.full(len(column), np.datetime64("NaT"), "datetime64[ns]")
-    days[there] = stamps(column[there].reset_index(drop=True)).to_numpy()
+    if there.any():
+        days[there] = stamps(column[there].reset_index(drop=True)).to_numpy()
     bad = np.flatnonzero(there & np.isnat(days))
     if bad.size:
         raise DataError(

@@ -66,7 +66,8 @@ def carried_rate(
 
     It is carried forward over gaps, never back, and nothing is interpolated; before the
     first it is NaN. Where the rate ends more than 10 days before the prices do, the
-    prices end there too.
+    prices end there too, or with the month if that is within 10 days and periods are
+    months.
 
     Returns:
       The prices, shortened or not; the rate per period by their dates; notes, of which
@@ -90,11 +91,14 @@ def carried_rate(
         )
     notes = []
     if days[-1] - last > _LONGEST_CARRY:
+        end, month = last, last + pd.offsets.MonthEnd(0)
+        if frequency == "monthly" and month - last <= _LONGEST_CARRY:
+            end = month  # else the price of the month would be that of an earlier day
         notes.append(
             f"The panel ends with the risk-free rate: {label} ends on {last:%Y-%m-%d}, "
             f"the prices on {days[-1]:%Y-%m-%d}."
         )
-        table = rows_of(table, np.asarray(days <= last))
+        table = rows_of(table, np.asarray(days <= end))
         days = pd.DatetimeIndex(table.close.index)
     place = rate.index.searchsorted(days, side="right") - 1
     there = place >= 0
