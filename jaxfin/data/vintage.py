@@ -22,7 +22,7 @@ from jaxfin.data.packaged import french, french_library_at
 from jaxfin.data.panel import Dataset
 from jaxfin.data.series_files import is_file
 from jaxfin.data.slots import CALENDAR, stamps
-from jaxfin.data.sources import load_dataset
+from jaxfin.data.sources import SOURCES, load_dataset
 from jaxfin.data.sp500 import installed_at, sp500
 from jaxfin.data.table_copies import Edit, copy_table
 from jaxfin.data.table_files import open_table
@@ -59,7 +59,8 @@ def vintage(name: str, options: Mapping[str, Any], until: pd.Timestamp) -> Datas
         known when its period begins (files of factors, french, sp500).
       trading days of sp500: all of them, as holidays are known years ahead.
 
-    A file of sectors has no dates and is read as it is, as a note says. Figures are
+    A file of sectors has no dates and is read as it is, as a note says. A ticker that
+    is named in an option and has no row yet in a long file is unknown. Figures are
     those that stand in the file: one that was revised later cannot be told from one
     that was not.
 
@@ -73,10 +74,10 @@ def vintage(name: str, options: Mapping[str, Any], until: pd.Timestamp) -> Datas
     """
     until = pd.Timestamp(until).normalize()
     source: Callable[..., Dataset] | None = None
-    if name == "simulated":
+    if name in SOURCES and name not in _DATED:
         raise ConfigError(
-            "data=simulated has no file that could be cut: its panel is drawn, and "
-            "what is known at each row is known by construction."
+            f"data={name} has no file that could be cut: its panel is drawn, and what "
+            "is known at each row is known by construction."
         )
     if name == "french":
         source = partial(french, french_library_at(until))

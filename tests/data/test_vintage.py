@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from jaxfin.data.panel import fingerprint
-from jaxfin.data.sources import load_dataset
+from jaxfin.data.sources import DATED, load_dataset
 from jaxfin.data.table_copies import Edit, copy_table
-from jaxfin.data.vintage import restated, vintage
+from jaxfin.data.vintage import _DATED, restated, vintage
 from jaxfin.errors import ConfigError, DataError
 
 DAY = pd.Timestamp("2000-08-31")
@@ -169,6 +169,10 @@ def test_the_last_day_of_a_month_knows_the_rate_of_the_next():
         )
     with pytest.raises(DataError, match="nothing of it was known"):
         vintage("sp500", {}, pd.Timestamp("1930-01-31"))
+
+
+def test_every_source_of_files_can_be_cut():
+    assert set(_DATED) == set(DATED)
 
 
 def test_what_cannot_be_cut_is_refused(beside, tmp_path):
