@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+_ABOVE, _PANEL, _BELOW = 1.0, 1.7, 0.85  # inches
 # What a cell can be, and its colour.
 _KINDS = {
     "not read": "#FFFFFF",
@@ -47,12 +48,24 @@ def dependence_figure(picture: Picture, *, title: str) -> Figure:
     ] or list(range(len(picture.fields)))
     columns = min(COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    height = 0.9 + lines * 1.9
-    figure = Figure(figsize=(INCHES * columns / COLUMNS + 0.4, height), dpi=130)
-    figure.set_layout_engine("constrained", rect=(0, 0.9 / height, 1, 1))
-    figure.set_size_inches(max(INCHES, figure.get_size_inches()[0]), height + 0.7)
+    height = _ABOVE + lines * _PANEL + _BELOW
+    figure = Figure(figsize=(INCHES, height))
+    figure.subplots_adjust(
+        left=0.085,
+        right=0.96,
+        top=1 - _ABOVE / height,
+        bottom=_BELOW / height,
+        wspace=0.32,
+        hspace=0.45,
+    )
     figure.suptitle(
-        f"{title} a forecast", x=0.01, ha="left", fontsize=11, weight="bold"
+        f"{title} a forecast",
+        x=0.01,
+        y=1 - 0.08 / height,
+        ha="left",
+        va="top",
+        fontsize=11,
+        weight="bold",
     )
     axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
     colours = ListedColormap(list(_KINDS.values()))
@@ -61,7 +74,7 @@ def dependence_figure(picture: Picture, *, title: str) -> Figure:
         axis.set_axis_off()
     for axis, place in zip(axes, shown, strict=False):
         cells = _cells(picture, place)
-        axis.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="#F2F2F2", lw=0.3)
+        axis.pcolormesh(cells, cmap=colours, norm=norm)
         axis.invert_yaxis()
         axis.set_title(picture.fields[place], loc="left", fontsize=TEXT)
         _ticks(axis, picture)
@@ -73,13 +86,13 @@ def dependence_figure(picture: Picture, *, title: str) -> Figure:
     ]
     figure.legend(
         handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 0.45 / (height + 0.7)),
-        ncols=len(handles),
+        loc="upper left",
+        bbox_to_anchor=(0.0, 1 - 0.28 / height),
+        ncols=min(len(handles), COLUMNS),
         frameon=False,
         fontsize=SMALL,
     )
-    footnote(figure, _HOW, f"{picture.how}.")
+    footnote(figure, f"{_HOW} {picture.how.capitalize()}.", "")
     return figure
 
 
@@ -95,10 +108,12 @@ def _cells(picture: Picture, place: int) -> np.ndarray:
 
 def _ticks(axis: Axes, picture: Picture) -> None:
     periods, rows = list(picture.periods), list(picture.rows)
+    months = {date[:7] for date in picture.dates}
+    letters = 7 if len(months) == len(picture.dates) else 10  # of 1996-12-31
     at = np.unique(np.linspace(0, len(periods) - 1, 3).round().astype(int))
-    axis.set_xticks(at + 0.5, [picture.dates[place][:7] for place in at])
+    axis.set_xticks(at + 0.5, [picture.dates[place][:letters] for place in at])
     date = dict(zip(periods, picture.dates, strict=True))
     own = np.unique(np.linspace(0, len(rows) - 1, 3).round().astype(int))
-    axis.set_yticks(own + 0.5, [date.get(int(rows[p]), "")[:7] for p in own])
+    axis.set_yticks(own + 0.5, [date.get(int(rows[p]), "")[:letters] for p in own])
     axis.tick_params(labelsize=6.5, colors=GREY, length=2)
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)

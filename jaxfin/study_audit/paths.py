@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -69,7 +69,7 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
     """Parameters, selection and the first forecast, fitted on a ruined future."""
     split = window_at(subject.windows, subject.window)
     t = int(split.valid_stop)
-    host = _is_host(subject)
+    host = is_host(subject)
 
     def stages(panel: Panel) -> Mapping[str, Any]:
         changed = subject.dataset._replace(panel=panel)
@@ -106,6 +106,20 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
     ]
 
 
+def host_forecast(subject: Subject) -> Callable[[Panel], np.ndarray]:
+    """Forecasts of a host model's window, grown again: NaN before its test sample."""
+    member = _host_member(subject)
+    first = int(window_at(subject.windows, subject.window).test_start)
+
+    def forecast(panel: Panel) -> np.ndarray:
+        plain = jax.tree.map(np.asarray, panel)
+        made = np.full(plain.universe.shape, np.nan)
+        made[first:] = member.predict(plain, np.arange(first, len(made)))
+        return made
+
+    return forecast
+
+
 def forecast_path(
     subject: Subject, fits: Fits, selection: Selection, place: int
 ) -> PathVerdict:
@@ -114,20 +128,15 @@ def forecast_path(
     Args:
       fits, selection: of windows among which the subject's has the given place.
     """
-    panel, rows = _around(subject)
+    panel, rows = around(subject)
     name = f"{subject.config.model}, window {subject.window}"
-    if _is_host(subject):
-        member = _host_member(subject)
-        first = int(rows[0])
-
-        def on_host(panel: Panel) -> np.ndarray:
-            plain = jax.tree.map(np.asarray, panel)
-            made = np.full(plain.universe.shape, np.nan)
-            made[first:] = member.predict(plain, np.arange(first, len(made)))
-            return made
-
+    if is_host(subject):
         certificate = check(
-            on_host, panel, name=name, decisions=rows.tolist(), traceable=False
+            host_forecast(subject),
+            panel,
+            name=name,
+            decisions=rows.tolist(),
+            traceable=False,
         )
     else:
         member_forecast, _ = first_member(
@@ -157,7 +166,7 @@ def explained_path(
 
     None of a model without factors.
     """
-    if _is_host(subject):
+    if is_host(subject):
         return None
     _, explained = first_member(fits.method, fits.grid, fits.fitted, selection, place)
     if explained is None:
@@ -170,7 +179,7 @@ def explained_path(
         made = whole(panel)
         return jnp.concatenate([jnp.full_like(made[:1], jnp.nan), made[:-1]])
 
-    panel, rows = _around(subject)
+    panel, rows = around(subject)
     rows = rows[1:] if len(rows) > 1 else rows
     clean = forecast_of(one_later, panel)
     findings = [
@@ -235,7 +244,8 @@ def _range(values: Integers) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _is_host(subject: Subject) -> bool:
+def is_host(subject: Subject) -> bool:
+    """Whether what is fitted is a function of numpy arrays."""
     return getattr(subject.model, "host_fit", None) is not None
 
 
@@ -250,7 +260,7 @@ def _whole(rows_of: RowForecast) -> Any:
     return forecast
 
 
-def _around(subject: Subject) -> tuple[Panel, np.ndarray]:
+def around(subject: Subject) -> tuple[Panel, np.ndarray]:
     """The panel up to shortly after the window, and decisions of its test sample."""
     split = window_at(subject.windows, subject.window)
     first, stop = int(split.test_start), int(split.test_stop)
@@ -278,9 +288,3 @@ def _host_member(subject: Subject) -> HostFit:
     )
     plain = jax.tree.map(np.asarray, lanes.dataset.panel)
     return regrown.members(plain, subject.window)[0]
-
-
-def decisions_of(subject: Subject) -> Sequence[int]:
-    """Rows of the window that other paths cut at: first, middle and last decision."""
-    _, rows = _around(subject)
-    return sorted({int(rows[0]), int(rows[len(rows) // 2]), int(rows[-1])})

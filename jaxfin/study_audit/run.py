@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxfin.audit.finding import Finding
+from jaxfin.audit.measured import measured_picture
 from jaxfin.audit.study_certificate import (
     PathVerdict,
     Picture,
@@ -33,7 +34,8 @@ from jaxfin.study_audit.sizes import leak_sizes
 from jaxfin.study_audit.subject import Subject, subject_of
 from jaxfin.windows import window_at
 
-BEFORE = 24  # periods before the window's test sample that the picture shows
+# Periods before a window's test sample that the picture shows, and most from its start.
+BEFORE, LONGEST = 24, 36
 
 
 def audit_run(
@@ -181,15 +183,19 @@ def _picture(subject: Subject, found: list[PathVerdict]) -> Picture | None:
         return None
     split = window_at(subject.windows, subject.window)
     first, stop = int(split.test_start), int(split.test_stop)
+    panel, _ = paths.around(subject)
+    end = panel.universe.shape[0]
+    shown = slice(max(first - BEFORE, 0), min(end, first + LONGEST))
+    rows = slice(first, min(stop, shown.stop))
+    dates = [subject.date(row) for row in range(end)]
     read: Any = certificate.dependence
-    if read is None:
-        return None
-    end = read.reads.shape[-1]
-    dates = tuple(subject.date(row) for row in range(end))
-    return dependence_picture(
-        read,
-        forbidden(read.fields, np.asarray(read.rows), end),
-        dates,
-        slice(first, min(stop, end)),
-        slice(max(first - BEFORE, 0), end),
+    if read is not None:
+        late = forbidden(read.fields, np.asarray(read.rows), end)
+        return dependence_picture(read, late, tuple(dates), rows, shown)
+    return measured_picture(
+        paths.host_forecast(subject),
+        panel,
+        range(end)[rows],
+        range(end)[shown],
+        dates[shown],
     )
