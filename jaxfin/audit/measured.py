@@ -63,7 +63,7 @@ def _noised(
     panel: Panel, period: int, realised: bool, rng: np.random.Generator
 ) -> Panel:
     def changed(name: str, array: np.ndarray) -> np.ndarray:
-        if (name in REALISED) != realised or array.dtype.kind != "f":
+        if (name in REALISED) != realised or array.dtype.kind != "f" or not array.size:
             return array
         array = array.copy()
         spread = float(np.std(array[np.isfinite(array)])) or 1.0
