@@ -103,18 +103,20 @@ def _tested(
         stage: Finding(test, "pass", f"the same bits by row {t}") for stage in clean
     }
     moved = [stage for stage in clean if _moved(clean[stage], dirty[stage])]
-    alone: dict[str, Numbers] = {}
-    for field in field_arrays(panel) if moved else ():
+    named: dict[str, str] = {}
+    for field in field_arrays(panel):
+        if named.keys() >= set(moved):
+            break
         try:
-            ruined = poisoned(panel, t, kind, only=field, seed=seed)
-            alone[field] = _numbers(stages(ruined))
+            alone = _numbers(stages(poisoned(panel, t, kind, only=field, seed=seed)))
         except Exception:  # refused as above
             continue
+        for stage in moved:
+            if stage not in named and _moved(clean[stage], alone[stage]):
+                named[stage] = field
     for stage in moved:
         size = _largest(clean[stage], dirty[stage])
-        first = next(
-            (one for one in alone if _moved(clean[stage], alone[one][stage])), None
-        )
+        first = named.get(stage)
         what = first or "fields together"
         detail = f"what is fitted by row {t} moves with later {what}"
         found[stage] = Finding(test, "leak", detail, first, t, size=size)
