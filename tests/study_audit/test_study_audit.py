@@ -124,7 +124,7 @@ def test_picture_shows_what_a_forecast_may_read(audited):
 def test_sizes_of_leaks_are_those_of_numpy(cae, audited):
     """R2 with the point of each window that has the least error on its test rows."""
     made = subject_of(cae)
-    fits, (selection, _) = made.fits, made.selected
+    fits = made.fits
     panel = made.tested.panel
     mask = np.asarray(panel.universe & panel.observed)
     returns = np.asarray(panel.excess_returns, float)
