@@ -21,12 +21,12 @@ def accuracy_and_r2(
 
     implied = 1/2 + arcsin(sqrt(R2)) / pi;   edge = accuracy - 1/2
 
-    Alarm: too low, if the edge is below half the edge implied by R2 - 2 se; too high,
-    if it is above twice that implied by R2 + 2 se and ``constant`` is beaten; each by
-    more than 3 standard errors of the accuracy. Half and twice: with Student-t(3)
-    noise, noise of varying scale or a constant forecast the edge of a true conditional
-    mean is 1 to 1.6 times the implied one (400,000 draws, R2 .001 to .5), and a few
-    large forecasts in fat tails take some of it away.
+    Alarm: too low, if R2 - 2 se is positive and the edge is below half the one implied
+    by it; too high, if the edge is above twice the one implied by R2 + 2 se and
+    ``constant`` is beaten; each by more than 3 standard errors of the accuracy. Half
+    and twice: with Student-t(3) noise, noise of varying scale or a constant forecast
+    the edge of a true conditional mean is 1 to 1.7 times the implied one (400,000
+    draws, R2 .001 to .5), and a few large forecasts in fat tails take some of it away.
 
     Args:
       accuracy: share of signs forecast. r2: against zero.
@@ -46,7 +46,7 @@ def accuracy_and_r2(
     high = np.clip(scaled.value + 2 * scaled.standard_error, 0, 1)
     most = implied_accuracy(float(high)) - 0.5
     margin, edge = 3 * accuracy.standard_error, accuracy.value - 0.5
-    low = edge < least / 2 - margin
+    low = least > 0 and edge < least / 2 - margin
     ceiling = max(2 * most, constant - 0.5)
     wrong = low or edge > ceiling + margin
     implied = implied_accuracy(max(r2.value, 0))

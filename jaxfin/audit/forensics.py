@@ -143,7 +143,8 @@ def constant_costs(
         gap = before - after
         # Both are rounded, so that a constant spreads by one step at most.
         slack = 1e-9
-        if np.ptp(gap) <= rounding + slack and abs(np.mean(gap)) >= 5 * rounding:
+        large = abs(np.mean(gap)) >= 5 * rounding - slack
+        if large and np.ptp(gap) <= rounding + slack:
             less[name] = float(np.mean(gap))
             continue
         ratio = float(before @ after / (before @ before)) if before.any() else 1.0
