@@ -19,10 +19,12 @@ def keyword_hints(
 ) -> dict[str, Any]:
     """Type hint of every keyword of a factory, those in ``hidden`` left out.
 
-    What `functools.partial` has fixed is no longer a keyword.
+    What `functools.partial` has fixed is no longer a keyword, and what is given by
+    position only never is one.
     """
     hints = get_type_hints(getattr(factory, "func", factory))
-    names = inspect.signature(factory).parameters
+    given = inspect.signature(factory).parameters.values()
+    names = [each.name for each in given if each.kind is not each.POSITIONAL_ONLY]
     return {name: hints.get(name, Any) for name in names if name not in hidden}
 
 

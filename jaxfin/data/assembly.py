@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxfin.data.availability import wait_for_release
 from jaxfin.data.checks import (
     refuse_bad_returns,
     refuse_disguised_targets,
@@ -22,7 +23,7 @@ from jaxfin.data.columns import Columns
 from jaxfin.data.description import describe
 from jaxfin.data.industries import indicators, industry_names
 from jaxfin.data.panel import Dataset, PanelLabels, make_panel
-from jaxfin.data.releases import frequencies, lagged
+from jaxfin.data.releases import frequencies
 from jaxfin.data.slots import Layout, layout, whole_number_names
 from jaxfin.data.tables import Table, numbers, read, refuse_infinite
 from jaxfin.data.transforms import next_period_returns
@@ -114,12 +115,7 @@ def assemble(
             notes.append(f"{unknown} rows have no {columns.size}: value weight 0.")
     order = where.by_date
     values = _characteristics(table, columns.characteristics, order)
-    for p, characteristic in enumerate(columns.characteristics):
-        frequency = lags.get(characteristic, "monthly")
-        if frequency != "monthly":
-            row_order = np.empty(len(order), np.float32)
-            row_order[order] = values[:, p]
-            values[:, p] = lagged(row_order, frequency, where)[order]
+    notes += wait_for_release(table, columns, keys, values, lags, where)
     period, slot = where.period[order], where.slot[order]
     refuse_disguised_targets(
         table, columns.characteristics, values, earned[period, slot], period

@@ -44,6 +44,7 @@ class Columns(NamedTuple):
     sector: str | None
     delisting: str | None
     characteristics: tuple[str, ...]
+    available: str | None = None  # dates at which the figures of a row were public
 
     @property
     def target(self) -> str:
@@ -62,6 +63,7 @@ class Columns(NamedTuple):
             "risk_free": self.risk_free,
             "sector": self.sector,
             "delisting": self.delisting,
+            "available": self.available,
         }
         return {option: name for option, name in given.items() if name is not None}
 
@@ -183,6 +185,7 @@ def complete(
         sector=found["sector"],
         delisting=found["delisting"],
         characteristics=tuple(kept),
+        available=found.get("available"),
     )
     return columns, notes
 

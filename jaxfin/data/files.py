@@ -24,6 +24,7 @@ def panel(
     characteristics: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     release_lags: str | Mapping[str, str] | None = None,
+    available: str | None = None,
     excess: bool | None = None,
     periods_per_year: int = 12,
     scale: bool = True,
@@ -55,6 +56,8 @@ def panel(
       exclude: columns that are not read.
       release_lags: None = the rows are point in time already; otherwise a list in
         conf/characteristics (gkx64), a YAML file, or a mapping, see `releases`.
+      available: column of the date at which a row's figures were public (Compustat's
+        rdq); a figure that is used before it is an error, see `availability`.
       excess: whether the rate has been taken off the returns already; None = if their
         name says so (ret_exc).
       periods_per_year: 12, 4 and 1 are calendar months, quarters and years.
@@ -75,6 +78,7 @@ def panel(
         "risk_free": risk_free,
         "sector": sector,
         "delisting": delisting,
+        "available": available,
     }
     columns, notes = recognise(table, named, characteristics, exclude)
     dataset = assemble(

@@ -50,7 +50,7 @@ def with_macro(
     if lag < 0:
         raise ConfigError(f"data.macro_lag={lag}: months, at least 0.")
     table = open_table(path, option="data.macro")
-    date = _date_column(table)
+    date = series_date(table)
     known, order = _known_from(table, date, lag)
     dates = dataset.labels.dates
     names = _wanted(table, date, columns)
@@ -92,7 +92,7 @@ def with_macro(
     )
 
 
-def _date_column(table: Table) -> str:
+def series_date(table: Table) -> str:
     """By its usual name, or else the first column if it reads as dates."""
     usual = {plain(str(name)): name for name in reversed(table.columns)}
     for name in (*USUAL["date"], "observationdate"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from linearmodels.datasets import french as french_library
@@ -16,7 +18,35 @@ _FACTORS = ["MktRF", "SMB", "HML", "Mom"]
 _RISK_FREE = "RF"
 
 
-def french() -> Dataset:
+class Library(NamedTuple):
+    """The installed file, or what was known of it at the end of a day."""
+
+    table: pd.DataFrame  # (T, ...) returns and factors by month end, without RF
+    risk_free: pd.Series  # (T,), or one month more: RF is known when its month begins
+
+
+def french_library_at(until: pd.Timestamp | None = None) -> Library:
+    """The file as it would have stood at the end of a day; None: all of it.
+
+    Raises:
+      DataError: the installed file has missing values or codes, or no month by then.
+    """
+    table = french_library.load().set_index("dates")
+    table.index = pd.DatetimeIndex(table.index) + pd.offsets.MonthEnd(0)
+    _check(table)
+    risk_free, table = table[_RISK_FREE], table.drop(columns=_RISK_FREE)
+    if until is None:
+        return Library(table, risk_free)
+    months = int(pd.DatetimeIndex(table.index).searchsorted(until, side="right"))
+    if not months:
+        raise DataError(
+            f"data=french begins in {table.index[0]:%Y-%m}: nothing of it was known at "
+            f"the end of {until:%Y-%m-%d}."
+        )
+    return Library(table.iloc[:months], risk_free.iloc[: months + 1])
+
+
+def french(known: Library | None = None, /) -> Dataset:
     """Thirty US portfolios of Ken French's library, monthly, with four factors.
 
     The file (linearmodels.datasets.french) holds the raw simple returns of 12
@@ -35,14 +65,21 @@ def french() -> Dataset:
     last row has no return: it is forecast and not scored. No portfolio ever leaves, no
     value is missing, and market values are unknown (``size=None``).
 
+    Args:
+      known: what there is of the file; None: all of it.
+
     Raises:
-      DataError: the installed file has missing values or codes.
+      DataError: the installed file has missing values or codes, or what is known of it
+        is too short to look back upon.
     """
-    table = french_library.load().set_index("dates")
-    table.index = pd.DatetimeIndex(table.index) + pd.offsets.MonthEnd(0)
-    _check(table)
-    risk_free = table[_RISK_FREE]
-    returns = table.drop(columns=[*_FACTORS, _RISK_FREE])
+    table, rate = french_library_at() if known is None else known
+    if len(table) < WINDOW:
+        raise DataError(
+            f"data=french has {len(table)} months by {table.index[-1]:%Y-%m}: its "
+            f"characteristics look back on {WINDOW}."
+        )
+    ahead, risk_free = rate.shift(-1).ffill()[table.index], rate[table.index]
+    returns = table.drop(columns=_FACTORS)
     characteristics, names = price_characteristics(
         returns, table["MktRF"] + risk_free, risk_free
     )
@@ -56,7 +93,7 @@ def french() -> Dataset:
         characteristics[start:],
         next_period_returns(excess)[start:],
         universe,
-        risk_free=risk_free.shift(-1).ffill().to_numpy()[start:],
+        risk_free=ahead.to_numpy()[start:],
         factors=next_period_returns(table[_FACTORS].to_numpy())[start:],
     )
     dates = pd.DatetimeIndex(table.index, name=None)

@@ -116,7 +116,8 @@ def rate_of_factors(
     """The RF of a file of factors by the dates of prices: rf_t = RF of the row of t+1.
 
     Such a file states what a bill bought at t has earned at t+1, and that was known at
-    t. At the last date, and where RF is empty, it is that of the date before.
+    t. Where RF is empty, and at the last date if the file has no later one, it is that
+    of the date before.
 
     Raises:
       DataError: it is empty, or cannot be the rate of a period.
@@ -130,6 +131,9 @@ def rate_of_factors(
     rate = _plausible(known, quoted, frequency, 1)
     if frequency == "daily":
         ahead = rate.reindex(days).shift(-1)
+        following = rate[rate.index > days[-1]]
+        if len(following):
+            ahead.iloc[-1] = following.iloc[0]
     else:
         rate.index = pd.DatetimeIndex(rate.index).to_period("M")
         ahead = rate.reindex(days.to_period("M") + 1).set_axis(days)

@@ -77,8 +77,25 @@ def frequencies(
     return found, notes
 
 
+def rows_waited(
+    given: str | Mapping[str, str] | None, characteristics: Sequence[str]
+) -> dict[str, int]:
+    """Rows between a figure's own and the first that uses it, 0 without a lag.
+
+    Args, raises: as `frequencies`; None: no lags.
+    """
+    found = {} if given is None else frequencies(given, characteristics)[0]
+    return {name: LAGS[found.get(name, "monthly")] - 1 for name in characteristics}
+
+
 def lagged(values: np.ndarray, frequency: str, where: Layout) -> np.ndarray:
-    """(n,) figures known at each row, from figures in the rows they refer to.
+    """(n,) figures known at each row, NaN where there is none; see `served_by`."""
+    served = served_by(values, frequency, where)
+    return np.where(served < 0, np.nan, values[served]).astype(values.dtype)
+
+
+def served_by(values: np.ndarray, frequency: str, where: Layout) -> np.ndarray:
+    """(n,) the row whose figure is used at each row, -1 for none.
 
     Row t takes the asset's latest figure of rows t-L+1 and before, L of `LAGS`, no
     older than the period that a figure serves for (`SERVES`): an annual figure is used
@@ -89,13 +106,15 @@ def lagged(values: np.ndarray, frequency: str, where: Layout) -> np.ndarray:
     A figure of December stands in the rows of May to April (L = 6), a forecast from
     May on being of June's return.
     """
-    dense = where.dense(values)
-    known = np.full_like(dense, np.nan)
+    own = np.where(np.isnan(values), -1, np.arange(len(values)))
+    dense = np.full(where.held.shape, -1)
+    dense[where.period, where.slot] = own
+    known = np.full_like(dense, -1)
     first = LAGS[frequency] - 1
     for age in range(first, first + SERVES[frequency]):
         now = known[age:]
         then = slice(0, max(0, len(dense) - age))
-        usable = np.isnan(now) & (where.held[age:] == where.held[then])
+        usable = (now < 0) & (where.held[age:] == where.held[then])
         np.copyto(now, dense[then], where=usable)
     return known[where.period, where.slot]
 

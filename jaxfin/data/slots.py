@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxfin.data.tables import Table, shown
 from jaxfin.errors import DataError
 
-_CALENDAR = {12: "M", 4: "Q", 1: "Y"}  # periods per year -> pandas period
+CALENDAR = {12: "M", 4: "Q", 1: "Y"}  # periods per year -> pandas period
 _DIGITS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d"}
 
 
@@ -141,7 +141,7 @@ def _calendar(
             f"0; {bad.size} such): remove the row, or write dates as 1996-12-31, "
             "19961231 or 199612."
         )
-    frequency = _CALENDAR.get(periods_per_year)
+    frequency = CALENDAR.get(periods_per_year)
     if frequency is None:
         found, row = np.unique(days.to_numpy(), return_inverse=True)
         return pd.DatetimeIndex(found), row

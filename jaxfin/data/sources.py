@@ -28,18 +28,28 @@ _MACRO = {"macro": "path", "macro_columns": "columns", "macro_lag": "lag"}
 _KEYWORDS = {"panel": {"return": "returns"}}
 
 
-def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
+def load_dataset(
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    source: Callable[..., Dataset] | None = None,
+) -> Dataset:
     """Dataset of a source's name; ``options`` are keywords of its function.
 
     With ``macro``, a file, the data set has its series: see `macro.with_macro`, whose
     columns and lag are ``macro_columns`` and ``macro_lag``.
+
+    Args:
+      name: one of `SOURCES`. options: keyword -> value.
+      source: function of the same keywords that stands in for the source's own, such
+        as one that reads less of an installed file; None: its own.
 
     Raises:
       ConfigError: unknown source or option, with the nearest known one.
     """
     if name not in SOURCES:
         raise ConfigError(f"data={name} is unknown: {nearest(name, SOURCES)}")
-    source = SOURCES[name]
+    source = SOURCES[name] if source is None else source
     keywords = _KEYWORDS.get(name, {})
     option = {keyword: option for option, keyword in keywords.items()}
     hints = {

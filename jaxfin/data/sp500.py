@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NamedTuple
 
 import pandas as pd
 from linearmodels.datasets import french as french_library
@@ -25,7 +26,39 @@ from jaxfin.errors import ConfigError, DataError, nearest
 _SOURCE = "skfolio.datasets"
 
 
+class Installed(NamedTuple):
+    """The installed files, or what was known of them at the end of a day."""
+
+    close: pd.DataFrame  # (D, 20) adjusted closes of the stocks
+    market: pd.DataFrame  # (D, 1) level of the index
+    monthly: pd.Series  # RF by month, known when the month begins
+    days: pd.DatetimeIndex  # of trading, also later ones: holidays are set years ahead
+
+
+def installed_at(until: pd.Timestamp | None = None) -> Installed:
+    """The files as they would have stood at the end of a day; None: all of them.
+
+    Raises:
+      DataError: as `sp500`, or there is no price by then.
+    """
+    close, index = _installed()
+    monthly, days = _monthly_rate(), pd.DatetimeIndex(close.index)
+    if until is None:
+        return Installed(close, index, monthly, days)
+    past, later = days[days <= until], days[days > until]
+    if not len(past):
+        raise DataError(
+            f"data=sp500 begins on {days[0]:%Y-%m-%d}: nothing of it was known at the "
+            f"end of {until:%Y-%m-%d}."
+        )
+    next_day = later[0] if len(later) else past[-1]
+    known = monthly[monthly.index <= next_day.to_period("M")]
+    return Installed(close.loc[past], index.loc[past], known, days)
+
+
 def sp500(
+    known: Installed | None = None,
+    /,
     *,
     frequency: Frequency = "daily",
     returns: Returns = "simple",
@@ -50,6 +83,7 @@ def sp500(
     last row that of its own month.
 
     Args:
+      known: what there is of the files; None: all of them.
       frequency: "daily" or "monthly".
       returns: "simple" or "log", see `prices`.
       history: returns an asset needs, by default 252 days or 12 months.
@@ -66,8 +100,7 @@ def sp500(
         raise ConfigError(
             f"data.frequency={frequency}: {nearest(frequency, PERIODS_PER_YEAR)}"
         )
-    close, index = _installed()
-    monthly = _monthly_rate()
+    close, index, monthly, calendar = installed_at() if known is None else known
     refuse_bad_prices(close.join(index), _SOURCE)
     both = close.join(index)
     table = Prices(both, both, None, None, None, both.iloc[:, :0], ())
@@ -94,7 +127,7 @@ def sp500(
         table,
         market=index.iloc[:, 0],
         market_name="SP500",
-        rate=daily_rate(monthly, days)
+        rate=daily_rate(monthly, calendar)[days]
         if frequency == "daily"
         else monthly_rate(monthly, days),
         related=beside,

@@ -43,7 +43,7 @@ def open_table(path: str, *, option: str = "data.path") -> Table:
         raise DataError(f"{option}={path} does not exist: {_nearby(file)}")
     table: Table
     if file.is_dir():
-        table = ParquetTable(_parts(file), file.name)
+        table = ParquetTable(parts(file), file.name)
     elif file.name.lower().endswith(PARQUET):
         table = ParquetTable([file], file.name)
     elif file.name.lower().endswith(CSV):
@@ -180,17 +180,18 @@ def _series(column: pa.Array) -> pd.Series:
     return column.to_pandas(date_as_object=False)
 
 
-def _parts(folder: Path) -> list[Path]:
-    parts = sorted(
+def parts(folder: Path) -> list[Path]:
+    """Parquet files of a folder, in the order in which they are laid end to end."""
+    found = sorted(
         file
         for file in folder.iterdir()
         if file.name.lower().endswith(PARQUET) and not file.name.startswith((".", "_"))
     )
-    if not parts:
+    if not found:
         raise DataError(
             f"data.path={folder} is a folder without a parquet file: {_listing(folder)}"
         )
-    return parts
+    return found
 
 
 def _nearby(file: Path) -> str:
