@@ -26,7 +26,7 @@ from jaxfin.report import run_directory
 from jaxfin.report.audit_page import MARKDOWN, PAGE, write_audit
 from jaxfin.report.progress import Progress
 from jaxfin.study_audit import paths
-from jaxfin.study_audit.data_path import data_path
+from jaxfin.study_audit.data_path import data_paths
 from jaxfin.study_audit.fit_dates import fit_dates
 from jaxfin.study_audit.plausible import alarms
 from jaxfin.study_audit.recorded import recorded_path
@@ -149,7 +149,7 @@ def _timed(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict
 
 def _paths(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict]:
     say("data")
-    yield from data_path(subject)
+    yield from data_paths(subject)
     yield paths.windows_path(subject)
     say("a window fitted again on ruined futures")
     yield from paths.fit_paths(subject)

@@ -33,12 +33,14 @@ class Subject:
       result: what it left.
       dataset: read again, of all assets.
       window: the one that is fitted again.
+      read: the data set was read from what the configuration names, not handed over.
     """
 
     folder: Path
     result: StudyResult
     dataset: Dataset
     window: int
+    read: bool = True
 
     @property
     def config(self) -> StudyConfig:
@@ -152,6 +154,7 @@ def subject_of(
       DataError: no finished run, or its data are not what they were.
     """
     result = load_study(folder)
+    given = dataset is not None
     if dataset is None:
         dataset = load_dataset(result.config.data, result.config.data_options)
     digest, before = fingerprint(dataset.panel), result.provenance.get("data_sha256")
@@ -165,7 +168,7 @@ def subject_of(
     number = count // 2 if window is None else window
     if not 0 <= number < count:
         raise ConfigError(f"window={number}: the study has {count}, from 0.")
-    return Subject(folder, result, dataset, number)
+    return Subject(folder, result, dataset, number, read=not given)
 
 
 def _saved(folder: Path, lanes: Lanes) -> Any:
