@@ -173,7 +173,8 @@ def market_ceilings(
     Alarm: an asset whose statistic is above the Bonferroni value of all assets at
     1e-4. Without betas each asset's is its least-squares slope on the market in these
     very rows. The ceiling is then R2_m rho^2 with the rho measured here; betas that
-    move honestly can pass it, and it is weaker than that of the betas themselves.
+    move honestly can pass it, and it is weaker than that of the betas themselves. A
+    true alpha lifts an R2 above either ceiling, which the margin has to cover.
 
     Args:
       realised, forecast: (R, A), a column an asset; NaN = none.
