@@ -41,6 +41,7 @@ from jaxfin.methods.catalog import build_model
 from jaxfin.report.run_directory import read_yaml, release
 from jaxfin.report.sweeps import write_sweep
 from jaxfin.study import run_factor_counts, run_study
+from jaxfin.study_audit import audit_run
 
 GROUPS = ("model", "data", "fit")
 _failed: list[str] = []  # jobs of this sweep
@@ -56,6 +57,7 @@ def main(config: DictConfig) -> None:
         if isinstance(studies, StudyConfig):
             run = run_comparison if studies.benchmarks else run_study
             run(studies, directory=directory, resume=config.resume)
+            audited = [directory]
         else:
             folders = [directory / f"K{study.K}" for study in studies]
             run_factor_counts(
@@ -63,6 +65,10 @@ def main(config: DictConfig) -> None:
             )
             write_sweep(directory)
             print(f"runs: {', '.join(map(str, folders))}; all: {directory}/sweep.md")
+            audited = folders
+        if config.audit:
+            for folder in audited:
+                audit_run(folder)
     except (Interrupted, KeyboardInterrupt) as error:
         print(
             f"{str(error) or 'interrupted'}\n{how_to_go_on(directory)}", file=sys.stderr
@@ -100,7 +106,7 @@ def study_configs(config: DictConfig) -> StudyConfig | list[StudyConfig]:
     A list of K is a list of studies.
     """
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    for entry_point_only in ("resume", "trace"):
+    for entry_point_only in ("resume", "audit", "trace"):
         value = plain.pop(entry_point_only)
         if not isinstance(value, bool):
             raise ConfigError(f"{entry_point_only}={value}: expected true or false.")
@@ -127,7 +133,7 @@ def resumed_configs(
     """The run directory's own configuration, if resume=true is all that was asked."""
     asked = {override.split("=")[0] for override in HydraConfig.get().overrides.task}
     path = directory / "config.yaml"
-    if not (config.resume is True and asked <= {"resume", "trace"}):
+    if not (config.resume is True and asked <= {"resume", "audit", "trace"}):
         return None
     if not path.exists():
         raise ConfigError(

@@ -17,6 +17,8 @@ from jaxfin.fit.method import DIVERGED, FitInfo, Fitted, Method
 from jaxfin.kernels import residual_sum_of_squares
 from jaxfin.windows import Windows
 
+RowForecast = Callable[[Panel, Array], Array]
+
 
 class Selection(NamedTuple):
     """Per window: the hyperparameter point chosen and the seeds that survived.
@@ -162,6 +164,26 @@ def out_of_sample(
     )
 
 
+def selected_forecasts(
+    method: Method,
+    panel: Panel,
+    windows: Windows,
+    grid: LaneGrid,
+    fitted: Fitted,
+    pooled: np.ndarray | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Selection, Forecasts]:
+    """What a study does with its fits, and what its audit does with those of an audit.
+
+    Args: as of `select` and `out_of_sample`.
+    """
+    selection = select(fitted.info, grid, pooled)
+    return selection, out_of_sample(
+        method, panel, windows, grid, fitted, selection, progress=progress
+    )
+
+
 @functools.lru_cache(maxsize=4)
 def _member_outputs(method: Method) -> Callable[..., Any]:
     """Forecasts, fitted returns with betas, and factor forecasts of a window's lanes.
@@ -193,6 +215,48 @@ def _member_outputs(method: Method) -> Callable[..., Any]:
         return jax.vmap(by_asset, in_axes=(0, None))(chosen, every), None, None
 
     return outputs
+
+
+def first_member(
+    method: Method,
+    grid: LaneGrid,
+    fitted: Fitted,
+    selection: Selection,
+    window: int,
+) -> tuple[RowForecast, RowForecast | None]:
+    """What the first seed that survived forecasts with a window's parameters.
+
+    Both are functions (panel, rows) -> (rows, N), of jax operations: the forecast, and
+    the fitted returns beta_t'f_t of models that have factors (not if lanes are of one
+    asset each). They are what `out_of_sample` averages over seeds.
+
+    Args: as of `out_of_sample`, and the window.
+    """
+    survived = np.asarray(selection.survived[window])
+    alive = survived.any(axis=1) if survived.ndim == 2 else survived
+    lane = jnp.asarray(selected_lanes(selection, grid, window)[int(alive.argmax())])
+    chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf[window])[lane], fitted)
+    if grid.assets:
+
+        def of_assets(panel: Panel, rows: Array) -> Array:
+            return jax.vmap(
+                lambda one, asset: method.forecast(one, panel, rows)[:, asset],
+                out_axes=1,
+            )(chosen, jnp.arange(grid.assets))
+
+        return of_assets, None
+
+    def forecast(panel: Panel, rows: Array) -> Array:
+        return method.forecast(chosen, panel, rows)
+
+    if method.contemporaneous is None:
+        return forecast, None
+    contemporaneous = method.contemporaneous
+
+    def explained(panel: Panel, rows: Array) -> Array:
+        return jnp.einsum("tnk,tk->tn", *contemporaneous(chosen, panel, rows))
+
+    return forecast, explained
 
 
 def validation_windows(windows: Windows) -> Windows:

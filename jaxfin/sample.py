@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxfin.config import StudyConfig
 from jaxfin.data.panel import Dataset
+from jaxfin.data.subsets import subset
 from jaxfin.errors import ConfigError
 from jaxfin.explain import UNEXPLAINED
 from jaxfin.fit.estimator import Estimator
@@ -16,6 +17,14 @@ from jaxfin.fit.runner import Model, is_explained
 from jaxfin.models.network import Network
 from jaxfin.portfolio.sorts import quantile_count
 from jaxfin.windows import Windows, fixed_split, rolling_windows
+
+
+def halves(config: StudyConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """What is trained on and what is tested on."""
+    trained = subset(dataset, config.assets.train)
+    if config.assets.train == config.assets.test:
+        return trained, trained
+    return trained, subset(dataset, config.assets.test)
 
 
 def study_windows(config: StudyConfig, dataset: Dataset) -> Windows:

@@ -17,14 +17,13 @@ from rich.console import Console
 from jaxfin.config import PRECISIONS, StudyConfig
 from jaxfin.data.panel import Dataset, fingerprint
 from jaxfin.data.sources import load_dataset
-from jaxfin.data.subsets import subset
 from jaxfin.errors import ConfigError
 from jaxfin.evaluate.contributions import contributions
 from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
-from jaxfin.forecasts import out_of_sample, select, validation_windows
+from jaxfin.forecasts import out_of_sample, selected_forecasts, validation_windows
 from jaxfin.interrupts import storage_errors
 from jaxfin.iterated import iterated_paths
 from jaxfin.methods.catalog import build_model
@@ -34,7 +33,7 @@ from jaxfin.outcome import load_study as load_study
 from jaxfin.report import run_directory
 from jaxfin.report.progress import Progress
 from jaxfin.report.tables import console_tables
-from jaxfin.sample import sample_notes, study_windows, tuning_windows
+from jaxfin.sample import halves, sample_notes, study_windows, tuning_windows
 from jaxfin.training import train
 from jaxfin.windows import Windows
 
@@ -161,7 +160,7 @@ def _run_precisely(
                 dataset = load_dataset(largest.data, largest.data_options)
             windows = study_windows(largest, dataset)
             digest = fingerprint(dataset.panel)
-            trained, tested = _halves(largest, dataset)
+            trained, tested = halves(largest, dataset)
             notes = [
                 _notes(config, dataset, trained, tested, windows, each)
                 for config, (each, _) in zip(configs, built, strict=True)
@@ -243,24 +242,21 @@ def _judged(
 ) -> Outcome:
     """Selected, forecast, judged; ``seconds`` gets what that took."""
     with _timed(seconds, "evaluate"):
-        selection = select(
-            fits.fitted.info, fits.grid, tuning_windows(config, tested, windows)
+        progress.stage("forecasting out of sample")
+        selection, forecasts = selected_forecasts(
+            fits.method,
+            tested.panel,
+            windows,
+            fits.grid,
+            fits.fitted,
+            tuning_windows(config, tested, windows),
+            progress=progress.evaluate,
         )
         for window, *asset in np.argwhere(selection.point < 0):
             who = f" of {tested.labels.assets[asset[0]]}" if asset else ""
             message = f"window {window}: every lane{who} diverged, it has no forecast"
             logger.warning(message)
             console.print(message)
-        progress.stage("forecasting out of sample")
-        forecasts = out_of_sample(
-            fits.method,
-            tested.panel,
-            windows,
-            fits.grid,
-            fits.fitted,
-            selection,
-            progress=progress.evaluate,
-        )
         judgement = judge(tested, forecasts, config.portfolio)
         validation = None
         if config.validation:
@@ -348,14 +344,6 @@ def _contents(
             yield folder, config.to_dict()
 
 
-def _halves(config: StudyConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """What is trained on and what is tested on."""
-    trained = subset(dataset, config.assets.train)
-    if config.assets.train == config.assets.test:
-        return trained, trained
-    return trained, subset(dataset, config.assets.test)
-
-
 def _notes(
     config: StudyConfig,
     dataset: Dataset,
@@ -366,15 +354,15 @@ def _notes(
 ) -> list[str]:
     """What a reader must know about the data, its halves and the windows."""
     about = sample_notes(config, tested, windows, model)
-    halves = {"tested": tested}
+    used = {"tested": tested}
     if trained is not tested:
         sample_notes(config, trained, windows, model)  # it must fit both
-        halves["trained"] = trained
+        used["trained"] = trained
     elif config.assets.train != "all":
-        halves = {"trained and tested": tested}
+        used = {"trained and tested": tested}
     chosen = [
         f"{use} on {half.name}: {half.notes[-1]}"
-        for use, half in halves.items()
+        for use, half in used.items()
         if half is not dataset
     ]
     return [*dataset.notes, *about, *chosen]

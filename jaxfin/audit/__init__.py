@@ -10,6 +10,10 @@ from jaxfin.audit.finding import Finding as Finding
 from jaxfin.audit.fitting import check_fit as check_fit
 from jaxfin.audit.jacobian import Sensitivity as Sensitivity
 from jaxfin.audit.jacobian import sensitivity as sensitivity
+from jaxfin.audit.permuted_time import null_finding as null_finding
+from jaxfin.audit.permuted_time import permuted_time as permuted_time
 from jaxfin.audit.pipeline import check_pipeline as check_pipeline
 from jaxfin.audit.pipeline import check_transforms as check_transforms
+from jaxfin.audit.plausibility import Reported as Reported
+from jaxfin.audit.plausibility import plausibility as plausibility
 from jaxfin.audit.release_lags import check_release_lags as check_release_lags

@@ -16,7 +16,8 @@ from jaxfin.audit.traced import Step, Traced
 from jaxfin.data.panel import Panel
 from jaxfin.errors import DataError
 
-Verdict = Literal["pass", "leak", "undetermined", "not run"]
+# alarm: implausible, proof of nothing; a certificate has none
+Verdict = Literal["pass", "leak", "undetermined", "alarm", "not run"]
 
 
 class Route(NamedTuple):

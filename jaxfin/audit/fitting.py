@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,9 @@ from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError, DataError
 
 Fit = Callable[[Panel], Any]
+Stages = Callable[[Panel], Mapping[str, Any]]
+Numbers = Mapping[str, list[np.ndarray]]
+TIGHT = "reads up to the decision"
 
 
 def check_fit(
@@ -40,71 +43,136 @@ def check_fit(
       ConfigError: t is out of range.
       DataError: two calls differ, or a result is no number.
     """
+    (findings,) = check_stages(
+        lambda panel: {name: fit(panel)}, panel, t, name=name, seed=seed
+    ).values()
+    scope = f"black box: run again with what is later than row {t} ruined"
+    return Certificate(name, findings, None, scope, (t,))
+
+
+def check_stages(
+    stages: Stages, panel: Panel, t: int, *, name: str = "fit", seed: int = 0
+) -> dict[str, tuple[Finding, ...]]:
+    """`check_fit` of several things that one run makes: the findings of each.
+
+    Besides the poisons there is a test of the test: what is ruined begins one row
+    earlier, with the returns that are the last ones known at t. What does not move then
+    does not read so far, which is no fault.
+
+    Args:
+      stages: panel -> what is made at each stage, numbers and arrays in any nest.
+      panel, t, name, seed: as of `check_fit`.
+
+    Raises:
+      ConfigError, DataError: as of `check_fit`.
+    """
     periods = len(field_arrays(panel)["universe"])
     if not 0 <= t < periods:
         raise ConfigError(
             f"t={t}: must be a row of the panel, which has {periods} periods."
         )
-    clean = _numbers(fit(panel))
-    if _moved(clean, _numbers(fit(panel))):
-        raise DataError(
-            f"{name}: two fits of the same panel differ, so that nothing can be said "
-            "of what else moves them: fix the seeds."
-        )
-    findings = [_tested(fit, panel, t, kind, clean, seed) for kind in POISONS]
-    findings.append(_reads_anything(fit, panel, clean, seed))
-    scope = f"black box: run again with what is later than row {t} ruined"
-    return Certificate(name, tuple(findings), None, scope, (t,))
+    clean = _numbers(stages(panel))
+    again = _numbers(stages(panel))
+    for stage in clean:
+        if _moved(clean[stage], again[stage]):
+            raise DataError(
+                f"{stage if len(clean) > 1 else name}: two fits of the same panel "
+                "differ, so that nothing can be said of what else moves them: fix the "
+                "seeds."
+            )
+    findings: dict[str, list[Finding]] = {stage: [] for stage in clean}
+    for kind in POISONS:
+        made = _tested(stages, panel, t, kind, clean, seed)
+        for stage, finding in made.items():
+            findings[stage].append(finding)
+    for stage, finding in _reads(stages, panel, t, clean, seed).items():
+        findings[stage].append(finding)
+    return {stage: tuple(each) for stage, each in findings.items()}
 
 
 def _tested(
-    fit: Fit, panel: Panel, t: int, kind: Poison, clean: list[np.ndarray], seed: int
-) -> Finding:
+    stages: Stages, panel: Panel, t: int, kind: Poison, clean: Numbers, seed: int
+) -> dict[str, Finding]:
     test = f"poisoned future ({kind})"
     try:
-        dirty = _numbers(fit(poisoned(panel, t, kind, seed=seed)))
+        dirty = _numbers(stages(poisoned(panel, t, kind, seed=seed)))
     except Exception as error:  # a user's own code may refuse such data
-        return Finding(
-            test, "not run", f"the fit refuses such data ({first_line(error)})"
-        )
-    if not _moved(clean, dirty):
-        return Finding(test, "pass", f"the same bits by row {t}")
-    size = _largest(clean, dirty)
+        refused = f"the fit refuses such data ({first_line(error)})"
+        return {stage: Finding(test, "not run", refused) for stage in clean}
+    found = {
+        stage: Finding(test, "pass", f"the same bits by row {t}") for stage in clean
+    }
+    moved = [stage for stage in clean if _moved(clean[stage], dirty[stage])]
+    named: dict[str, str] = {}
     for field in field_arrays(panel):
+        if named.keys() >= set(moved):
+            break
         try:
-            alone = fit(poisoned(panel, t, kind, only=field, seed=seed))
+            alone = _numbers(stages(poisoned(panel, t, kind, only=field, seed=seed)))
         except Exception:  # refused as above
             continue
-        if _moved(clean, _numbers(alone)):
-            detail = f"what is fitted by row {t} moves with later {field}"
-            return Finding(test, "leak", detail, field, t, size=size)
-    return Finding(test, "leak", f"it moves with several fields after {t}", size=size)
+        for stage in moved:
+            if stage not in named and _moved(clean[stage], alone[stage]):
+                named[stage] = field
+    for stage in moved:
+        size = _largest(clean[stage], dirty[stage])
+        first = named.get(stage)
+        what = first or "fields together"
+        detail = f"what is fitted by row {t} moves with later {what}"
+        found[stage] = Finding(test, "leak", detail, first, t, size=size)
+    return found
 
 
-def _reads_anything(
-    fit: Fit, panel: Panel, clean: list[np.ndarray], seed: int
-) -> Finding:
-    test = "moves with the panel"
+def _reads(
+    stages: Stages, panel: Panel, t: int, clean: Numbers, seed: int
+) -> dict[str, Finding]:
+    """Whether anything moves each stage: the last known returns, or the panel."""
+    found: dict[str, Finding] = {}
+    if t > 0:
+        last = poisoned(panel, t - 1, "noise", until=t - 1, seed=seed)
+        detail = f"the returns of row {t - 1}, the last ones known, move it"
+        _note_moved(stages, last, clean, found, Finding(TIGHT, "pass", detail))
     for kind in POISONS:
-        try:
-            dirty = _numbers(fit(poisoned(panel, -1, kind, seed=seed)))
-        except Exception:  # refused: it was looked at
-            return Finding(test, "pass", "it refuses a panel of garbage")
-        if _moved(clean, dirty):
-            return Finding(test, "pass", "the tests could have failed")
-    detail = "nothing in the panel moves it: it must read its argument, not a copy"
-    return Finding(test, "undetermined", detail)
+        if found.keys() == clean.keys():
+            break
+        everything = poisoned(panel, -1, kind, seed=seed)
+        detail = f"something before the returns of row {t - 1} moves it"
+        _note_moved(stages, everything, clean, found, Finding(TIGHT, "pass", detail))
+    nothing = "nothing in the panel moves it: it must read its argument, not a copy"
+    return {
+        stage: found.get(stage, Finding(TIGHT, "undetermined", nothing))
+        for stage in clean
+    }
 
 
-def _numbers(fitted: Any) -> list[np.ndarray]:
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(fitted)]
-    for leaf in leaves:
-        if leaf.dtype.kind not in "biuf":
-            raise DataError(
-                f"the fit returned {leaf.dtype}, of which bits say nothing: return its "
-                "numbers (coefficients, the hyperparameter chosen) as arrays."
-            )
-    return leaves
+def _note_moved(
+    stages: Stages,
+    panel: Panel,
+    clean: Numbers,
+    found: dict[str, Finding],
+    finding: Finding,
+) -> None:
+    try:
+        dirty = _numbers(stages(panel))
+    except Exception:  # refused: it was looked at
+        found |= {stage: finding for stage in clean if stage not in found}
+        return
+    for stage in clean:
+        if stage not in found and _moved(clean[stage], dirty[stage]):
+            found[stage] = finding
+
+
+def _numbers(stages: Mapping[str, Any]) -> dict[str, list[np.ndarray]]:
+    found = {}
+    for stage, fitted in stages.items():
+        found[stage] = [np.asarray(leaf) for leaf in jax.tree.leaves(fitted)]
+        for leaf in found[stage]:
+            if leaf.dtype.kind not in "biuf":
+                raise DataError(
+                    f"the fit returned {leaf.dtype}, of which bits say nothing: return "
+                    "its numbers (coefficients, the hyperparameter chosen) as arrays."
+                )
+    return found
 
 
 def _moved(clean: list[np.ndarray], dirty: list[np.ndarray]) -> bool:

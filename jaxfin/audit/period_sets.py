@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -60,7 +61,8 @@ class PeriodSets:
         """Union over axes, which are dropped."""
         kept = [axis for axis in range(ids.ndim) if axis not in axes]
         shape = [ids.shape[axis] for axis in kept]
-        flat = ids.transpose(*kept, *axes).reshape(*shape, -1)
+        size = math.prod(ids.shape[axis] for axis in axes)
+        flat = ids.transpose(*kept, *axes).reshape(*shape, size)
         if not flat.shape[-1]:
             return np.zeros(shape, np.int32)
         if (flat == flat[..., :1]).all():

@@ -34,7 +34,7 @@ def ridge(panel, judged):
 def test_careful_selection_passes(panel):
     made = check_fit(lambda panel: ridge(panel, VALID), panel, VALID.stop)
     assert made.passed, made.markdown
-    assert made.finding("moves with the panel").verdict == "pass"
+    assert made.finding("reads up to the decision").verdict == "pass"
 
 
 def test_selection_on_test_rows_is_found(panel):

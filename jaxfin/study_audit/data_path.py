@@ -1,0 +1,92 @@
+"""From files to the panel: read as of earlier days, transforms on ruined futures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from jaxfin.audit.finding import Finding
+from jaxfin.audit.pipeline import check_pipeline, check_transforms
+from jaxfin.audit.release_lags import check_release_lags
+from jaxfin.audit.study_certificate import PathVerdict
+from jaxfin.audit.timing import mapped
+from jaxfin.data.releases import rows_waited
+from jaxfin.data.vintage import restated, vintage
+from jaxfin.study_audit.subject import Subject
+from jaxfin.windows import window_at
+
+CUTS = 3
+SLOW = 20.0  # seconds of one reading, above which files are cut once
+SHOWN = 36  # periods before the window whose transforms are made again
+FIGURES = 12  # periods whose figures are changed to measure release lags
+
+
+def data_paths(subject: Subject) -> Iterator[PathVerdict]:
+    """Files, release lags and transforms, of which a data set has some or all."""
+    yield _files(subject)
+    if subject.config.data_options.get("release_lags") is not None and subject.read:
+        yield _release_lags(subject)
+    yield _transforms(subject)
+
+
+def _files(subject: Subject) -> PathVerdict:
+    name, question = "files", "Is a row of the panel made from later rows of a file?"
+    source = subject.config.data
+    if not subject.read or source == "simulated":
+        why = (
+            "the data set was handed over: how it was made is not known here"
+            if not subject.read
+            else "the data are drawn, no file is read"
+        )
+        return PathVerdict(name, question, (Finding(name, "not run", why),))
+    options = dict(subject.config.data_options)
+    split = window_at(subject.windows, subject.window)
+    first, last = int(split.test_start), int(split.test_stop) - 1
+    seconds = subject.result.provenance.get("seconds", {}).get("data", 0.0)
+    spread = np.linspace(first, last, 1 if seconds > SLOW else CUTS)
+    rows = sorted({int(row) for row in spread.round()})
+    load = partial(vintage, source, options)
+    findings = check_pipeline(subject.dataset, load, rows)
+    dates = ", ".join(subject.date(row) for row in rows)
+    return PathVerdict(
+        name,
+        question,
+        tuple(findings),
+        f"data={source} read again as of {dates}: everything dated later removed",
+    )
+
+
+def _release_lags(subject: Subject) -> PathVerdict:
+    options = dict(subject.config.data_options)
+    lags = rows_waited(options["release_lags"], subject.dataset.labels.characteristics)
+    lags = {name: rows for name, rows in lags.items() if rows}
+    stop = int(window_at(subject.windows, subject.window).test_start)
+    # Annual figures stand in one month of the year: a year of months is looked at.
+    rows = range(max(stop - 2 * FIGURES, 0), max(stop - FIGURES, 1))
+    findings = check_release_lags(
+        subject.dataset, partial(restated, options), lags, list(rows)
+    )
+    return PathVerdict(
+        "release lags",
+        "Is a figure used before it was published?",
+        tuple(findings),
+        f"figures of {len(rows)} periods changed, one after the other",
+    )
+
+
+def _transforms(subject: Subject) -> PathVerdict:
+    split = window_at(subject.windows, subject.window)
+    first, stop = int(split.test_start), int(split.test_stop)
+    begin = max(first - SHOWN, 0)
+    panel = mapped(
+        subject.dataset.panel, lambda name, array: array[begin : stop + SHOWN]
+    )
+    rows = sorted({first - begin, (first + stop - 1) // 2 - begin, stop - 1 - begin})
+    return PathVerdict(
+        "transforms",
+        "Do ranks, fillings or managed portfolios read across dates?",
+        tuple(check_transforms(panel, rows=rows)),
+        f"made again for {len(panel.universe)} periods around the window",
+    )

@@ -1,0 +1,88 @@
+"""Whether a run's files are what its saved lanes make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from jaxfin.audit.finding import Finding
+from jaxfin.audit.study_certificate import PathVerdict
+from jaxfin.evaluate.judgement import judge
+from jaxfin.report.run_directory import forecast_frame
+from jaxfin.study_audit.subject import Subject
+
+# Numbers made again by programs of the same shapes differ by rounding at most.
+RELATIVE = 1e-5
+
+
+def recorded_path(subject: Subject) -> PathVerdict:
+    """Choice, forecasts and portfolios made again and compared with the files.
+
+    Not run where the run has no checkpoint of its own.
+    """
+    question = "Are the run's numbers other ones than its models made?"
+    if subject.fits is None or subject.selected is None:
+        why = "the run has no finished checkpoint of its own"
+        return PathVerdict("record", question, (Finding("record", "not run", why),))
+    (selection, forecasts), grid = subject.selected, subject.fits.grid
+    recorded = subject.result
+
+    def named(point: object) -> object:
+        if isinstance(point, np.ndarray) and point.ndim:
+            return [named(each) for each in point]
+        number = int(np.asarray(point))
+        return grid.point(number) if number >= 0 else None
+
+    chosen = named(np.asarray(selection.point))
+    before = recorded.metrics["fit"]["selected"]
+    assert isinstance(chosen, list)
+    other = [
+        place
+        for place, (one, two) in enumerate(zip(chosen, before, strict=True))
+        if one != two
+    ]
+    findings = [
+        Finding(
+            "choice by validation scores",
+            "leak",
+            f"window {other[0]}: the run forecasts with {before[other[0]]}, by "
+            f"validation it is {chosen[other[0]]}; {len(other)} such windows",
+        )
+        if other
+        else Finding(
+            "choice by validation scores",
+            "pass",
+            f"the points of {len(chosen)} windows are those of validation",
+        )
+    ]
+    made = judge(subject.tested, forecasts, subject.config.portfolio)
+    frame = forecast_frame(subject.tested, forecasts, made.quantile)
+    for test, one, two in (
+        ("forecasts on file", frame, recorded.forecasts),
+        ("portfolios on file", made.portfolios, recorded.portfolios),
+    ):
+        findings.append(_compared(test, one, two))
+    scope = f"all {len(chosen)} windows, from the saved lanes"
+    return PathVerdict("record", question, tuple(findings), scope)
+
+
+def _compared(test: str, made: pd.DataFrame, recorded: pd.DataFrame) -> Finding:
+    if len(made) != len(recorded):
+        detail = f"{len(recorded)} rows on file, {len(made)} made again"
+        return Finding(test, "leak", detail)
+    for column in made.select_dtypes("number"):
+        one = made[column].to_numpy(float)
+        two = recorded[column].to_numpy(float)
+        scale = np.nanmax(np.abs(one), initial=0) if len(one) else 0.0
+        same = np.isclose(one, two, rtol=RELATIVE, atol=RELATIVE * scale)
+        same |= np.isnan(one) & np.isnan(two)
+        # A rank that ties by rounding falls into the next bucket.
+        if (~same).mean() > 1e-3:
+            row = int((~same).argmax())
+            detail = (
+                f"column {column}, row {row}: {two[row]:.6g} on file, {one[row]:.6g} "
+                f"made again; {int((~same).sum())} of {len(one)} differ"
+            )
+            return Finding(test, "leak", detail, str(column), row)
+    detail = f"{len(made)} rows are what the saved lanes make"
+    return Finding(test, "pass", detail)
