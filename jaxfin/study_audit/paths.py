@@ -13,7 +13,12 @@ import numpy as np
 from jaxfin.audit.check import check
 from jaxfin.audit.finding import Finding, forecast_of
 from jaxfin.audit.fitting import check_stages
-from jaxfin.audit.perturbation import POISONS, poisoned_future, truncation
+from jaxfin.audit.perturbation import (
+    POISONS,
+    poisoned,
+    poisoned_future,
+    truncation,
+)
 from jaxfin.audit.study_certificate import PathVerdict
 from jaxfin.audit.timing import mapped
 from jaxfin.data.panel import Panel
@@ -23,11 +28,12 @@ from jaxfin.fit.estimator import EstimatorLanes, HostFit
 from jaxfin.fit.runner import Fits
 from jaxfin.forecasts import Forecasts, RowForecast, Selection, first_member
 from jaxfin.study_audit.subject import Subject
-from jaxfin.windows import Integers, window_at
+from jaxfin.windows import Integers, Windows, window_at
 
 DECISIONS = 8  # of a window's test sample that panels are cut at, its first and last
 LATER = 12  # periods after the last decision that stay in the panel
 PARAMETERS, CHOICE, FORECAST = "parameters", "selection", "first forecast"
+DRAWS = 16  # of futures that a choice must not move with
 
 
 def windows_path(subject: Subject) -> PathVerdict:
@@ -71,9 +77,13 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
     t = int(split.valid_stop)
     host = is_host(subject)
 
+    clean: list[tuple[Fits, Selection, int]] = []
+
     def stages(panel: Panel) -> Mapping[str, Any]:
         changed = subject.dataset._replace(panel=panel)
-        fits, selection, forecasts, _ = subject.refitted(changed, subject.window)
+        fits, selection, forecasts, place = subject.refitted(changed, subject.window)
+        clean.append((fits, selection, place))  # the first one is of the clean panel
+        del clean[1:]
         made: dict[str, Any] = {
             # What a host model leaves of its parameters is its forecasts.
             PARAMETERS: fits.fitted.info if host else fits.fitted,
@@ -85,6 +95,8 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
         return jax.tree.map(np.asarray, made)
 
     found = check_stages(stages, subject.dataset.panel, t, name=subject.config.model)
+    choice = _choice_among(subject, *clean[0], t)
+    found[CHOICE] = (*found[CHOICE], choice)
     scope = (
         f"window {subject.window}, all lanes, fitted again with what is later than "
         f"{subject.date(t)} ruined, from the panel to the forecast"
@@ -118,6 +130,31 @@ def host_forecast(subject: Subject) -> Callable[[Panel], np.ndarray]:
         return made
 
     return forecast
+
+
+def _choice_among(
+    subject: Subject, fits: Fits, selection: Selection, place: int, t: int
+) -> Finding:
+    """The choice among fits as they are, under one ruined future after the other.
+
+    One draw moves a choice between two points half of the time only, and a choice
+    between seeds or points needs no new fit.
+    """
+    test = f"choice under {DRAWS} futures"
+    if fits.grid.points < 2:
+        return Finding(test, "not run", "there is one point to choose from")
+    chosen = subject.chosen(subject.window)
+    windows = Windows(*(field[chosen] for field in subject.windows))
+    for seed in range(DRAWS):
+        ruined = poisoned(subject.tested.panel, t, "noise", seed=seed + 1)
+        tested = subject.tested._replace(panel=ruined)
+        again, _ = subject.select(fits, tested, windows, subject.pooled_among(chosen))
+        for field, one, two in zip(Selection._fields, selection, again, strict=True):
+            if not np.array_equal(one[place], two[place], equal_nan=True):
+                detail = f"the {field} moves with what comes after row {t}"
+                return Finding(test, "leak", detail, None, t)
+    detail = f"the same among {fits.grid.points} points, fits as they are"
+    return Finding(test, "pass", detail)
 
 
 def forecast_path(

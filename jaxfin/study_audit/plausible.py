@@ -15,6 +15,9 @@ from jaxfin.portfolio.holding import LegSeries
 from jaxfin.sample import halves
 from jaxfin.study_audit.subject import Subject
 
+# Whether a source's assets can be delisted: of a table nobody knows.
+_LISTED = {"french": False, "prices": True, "sp500": True}
+
 
 def alarms(subject: Subject) -> list[Finding]:
     """Every check of `audit.plausibility`, and the window fitted on permuted time."""
@@ -27,7 +30,10 @@ def alarms(subject: Subject) -> list[Finding]:
     reported = Reported(
         total_and_bound=(seeds["mean"], bound) if seeds and bound else None,
         annual={
-            name: (row["years"], row["cumulative_net"])
+            name: (
+                {year: each["net"] for year, each in row["years"].items()},
+                row["cumulative_net"],
+            )
             for name, row in metrics.get("strategies", {}).items()
             if isinstance(row, dict) and "years" in row
         },
@@ -37,6 +43,7 @@ def alarms(subject: Subject) -> list[Finding]:
         forecasts,
         _portfolios(subject.result.portfolios),
         cost=subject.config.portfolio.cost,
+        listed=_LISTED.get(subject.config.data) if subject.read else None,
         reported=reported,
     )
     return [*found, _null(subject)]

@@ -86,12 +86,27 @@ class Subject:
         """Selection and forecasts of the saved lanes, made again."""
         if self.fits is None:
             return None
-        return self._selected(self.fits, self.tested, self.windows, self.pooled)
+        return self.select(self.fits, self.tested, self.windows, self.pooled)
 
     def lanes(self, dataset: Dataset, windows: Windows) -> Lanes:
         """Of the study's training half."""
         trained = halves(self.config, dataset)[0]
         return study_lanes(self.model, trained, windows, self.config.fit)
+
+    def chosen(self, number: int) -> np.ndarray:
+        """A window, and those whose validation samples choose for it."""
+        own = np.array([number])
+        if self.pooled is None:
+            return own
+        return np.union1d(own, np.flatnonzero(self.pooled[number]))
+
+    def pooled_among(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Which of some windows choose for which; those fitted along choose freely."""
+        if self.pooled is None:
+            return None
+        pooled = self.pooled[np.ix_(chosen, chosen)]
+        pooled[pooled.sum(axis=1) == 0] = True
+        return pooled
 
     def refitted(
         self, dataset: Dataset, number: int
@@ -106,12 +121,8 @@ class Subject:
           Fits, selection and forecasts of that window, and of those whose validation
           samples choose for it; and the place of the window among them.
         """
-        chosen = np.array([number])
-        pooled = None
-        if self.pooled is not None:
-            chosen = np.union1d(chosen, np.flatnonzero(self.pooled[number]))
-            pooled = self.pooled[np.ix_(chosen, chosen)]
-            pooled[pooled.sum(axis=1) == 0] = True  # of those only fitted along
+        chosen = self.chosen(number)
+        pooled = self.pooled_among(chosen)
         windows = Windows(*(field[chosen] for field in self.windows))
         lanes = self.lanes(dataset, windows)
         state = None
@@ -119,16 +130,17 @@ class Subject:
             state = update.state
         fits = _fits(lanes, state)
         tested = halves(self.config, dataset)[1]
-        made = self._selected(fits, tested, windows, pooled)
+        made = self.select(fits, tested, windows, pooled)
         return fits, *made, int(np.flatnonzero(chosen == number)[0])
 
-    def _selected(
+    def select(
         self,
         fits: Fits,
         tested: Dataset,
         windows: Windows,
         pooled: np.ndarray | None,
     ) -> tuple[Selection, Forecasts]:
+        """Selection and forecasts by the study's own function."""
         return selected_forecasts(
             fits.method, tested.panel, windows, fits.grid, fits.fitted, pooled
         )

@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import METHODS, build_panel, ragged_arrays
+from conftest import METHODS, build_panel, ragged_arrays, scalars
+from estimator_table import ESTIMATORS, lanes_of
 
 from jaxfin.audit import check, check_network
 from jaxfin.audit.table import line, table
 from jaxfin.audit.twins import TWINS, imputation_inflation
 from jaxfin.data.simulate import simulate
+from jaxfin.fit.estimator import host_fitted
+from jaxfin.windows import window_at
 
 VERDICTS = Path(__file__).with_name("verdicts.md")
 CUTS = (5, 12, 13, 14, 30, 46)
@@ -39,6 +42,35 @@ def audited_network(name, panel):
     inputs, rows = network.prepare(panel), jnp.arange(8, 20)
     params = network.init(jax.random.key(0), inputs, rows, hyper)
     return check_network(network, params, panel, name=name, decisions=(12, 30, 46))
+
+
+def audited_estimator(name, panel):
+    """Of one lane, fitted as in a study: the choice among lanes is a study's audit."""
+    lanes = lanes_of(ESTIMATORS[name], panel)
+    split = window_at(lanes.windows, 0)
+    hyper = {key: values[0] for key, values in lanes.grid.hypers.items()}
+    first = int(split.test_start)
+    if lanes.estimator.host_fit is not None:
+        made = host_fitted(
+            lanes.estimator.host_fit, jax.random.key(0), panel, split, hyper
+        )
+
+        def on_host(panel):
+            plain = jax.tree.map(np.asarray, panel)
+            rows = np.arange(first, len(plain.universe))
+            before = np.full((first, plain.universe.shape[1]), np.nan)
+            return np.concatenate([before, made.predict(plain, rows)])
+
+        return check(on_host, panel, name=name, decisions=(30, 39, 46), traceable=False)
+    method = lanes.method
+    fitted = jax.jit(method.fit)(jax.random.key(0), panel, scalars(split), hyper)
+
+    @jax.jit
+    def forecast(panel):
+        rows = jnp.arange(panel.universe.shape[0], dtype=jnp.int32)
+        return method.forecast(fitted, panel, rows)
+
+    return check(forecast, panel, name=name, decisions=(12, 30, 46), traceable=True)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -65,11 +97,18 @@ def test_networks_of_the_table_pass(method_name, panel, x64):
     assert line(made) in VERDICTS.read_text()
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_of_the_table_pass(name, panel, x64):
+    made = audited_estimator(name, panel)
+    assert made.passed, made.markdown
+    assert line(made) in VERDICTS.read_text()
+
+
 def test_every_row_has_its_line():
     lines = VERDICTS.read_text().splitlines()
     names = [each.split(" | ")[0].removeprefix("| ") for each in lines[2:]]
     twins = [f"{name} ({side})" for name in TWINS for side in SIDES]
-    assert names == [*twins, *METHODS]
+    assert names == [*twins, *METHODS, *ESTIMATORS]
 
 
 @pytest.mark.parametrize("missing", [0.1, 0.4])
@@ -99,7 +138,8 @@ def regenerate():
         panel = build_panel(ragged_arrays())
         twins = [audited_twin(name, side, panel) for name in TWINS for side in SIDES]
         networks = [audited_network(name, panel) for name in METHODS]
-    VERDICTS.write_text(table([*twins, *networks]))
+        estimators = [audited_estimator(name, panel) for name in ESTIMATORS]
+    VERDICTS.write_text(table([*twins, *networks, *estimators]))
 
 
 if __name__ == "__main__":
