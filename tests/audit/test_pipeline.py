@@ -373,6 +373,7 @@ REAL = {
             "path": US,
             "market": "SPY",
             "start": "2015-01-01",
+            "end": "2025-09-30",
             "frequency": "daily",
             "factors": "ff_us/ff5_daily.parquet",
         },
