@@ -1,4 +1,4 @@
-"""Audit a finished run for look-ahead: python experiments/audit.py RUN_DIR
+"""Audit a finished run for look-ahead: python experiments/audit.py RUN_DIR.
 
 Leaves audit.html, audit.md and audit.json in the run's directory. A comparison's
 benchmarks are audited too. The exit code is 1 if a leak was found, 2 if the run could

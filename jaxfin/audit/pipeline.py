@@ -65,7 +65,7 @@ def check_pipeline(
       DataError: ``load`` returns rows after the day it was asked for.
     """
     periods = len(whole.labels.dates)
-    rows = _telling(whole.panel) if rows is None else rows
+    rows = telling_rows(whole.panel) if rows is None else rows
     if not len(rows) or not all(0 <= t < periods for t in rows):
         raise ConfigError(
             f"rows={list(rows)}: rows of the panel, 0 to {periods - 1}, at least one."
@@ -177,7 +177,7 @@ def _remade(panel: Panel, ranks: bool, seed: int) -> dict[str, np.ndarray]:
     return field_arrays(made)
 
 
-def _telling(panel: Panel) -> list[int]:
+def telling_rows(panel: Panel) -> list[int]:
     """Rows to cut at unless the caller says which."""
     asset, universe = np.asarray(panel.asset), np.asarray(panel.universe)
     stays = universe[1:] & (asset[1:] == asset[:-1])

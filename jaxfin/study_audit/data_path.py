@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from jaxfin.audit.finding import Finding
-from jaxfin.audit.pipeline import check_pipeline, check_transforms
+from jaxfin.audit.pipeline import check_pipeline, check_transforms, telling_rows
 from jaxfin.audit.release_lags import check_release_lags
 from jaxfin.audit.study_certificate import PathVerdict
 from jaxfin.audit.timing import mapped
@@ -17,8 +18,8 @@ from jaxfin.data.vintage import restated, vintage
 from jaxfin.study_audit.subject import Subject
 from jaxfin.windows import window_at
 
-CUTS = 3
-SLOW = 20.0  # seconds of one reading, above which files are cut once
+MORE = 4  # cuts besides those in the window
+SLOW = 20.0  # seconds of one reading, above which files are cut at fewer days
 SHOWN = 36  # periods before the window whose transforms are made again
 FIGURES = 12  # periods whose figures are changed to measure release lags
 
@@ -45,8 +46,12 @@ def _files(subject: Subject) -> PathVerdict:
     split = window_at(subject.windows, subject.window)
     first, last = int(split.test_start), int(split.test_stop) - 1
     seconds = subject.result.provenance.get("seconds", {}).get("data", 0.0)
-    spread = np.linspace(first, last, 1 if seconds > SLOW else CUTS)
-    rows = sorted({int(row) for row in spread.round()})
+    # Decisions of the window, and rows at which filled or chosen data would show.
+    few = [first] if seconds > SLOW else [first, last]
+    snapped = [_month_end(subject.dataset.labels.dates, row) for row in few]
+    rows = sorted(
+        {*snapped, *telling_rows(subject.dataset.panel)[: MORE * len(few) // 2]}
+    )
     load = partial(vintage, source, options)
     findings = check_pipeline(subject.dataset, load, rows)
     dates = ", ".join(subject.date(row) for row in rows)
@@ -56,6 +61,12 @@ def _files(subject: Subject) -> PathVerdict:
         tuple(findings),
         f"data={source} read again as of {dates}: everything dated later removed",
     )
+
+
+def _month_end(dates: pd.DatetimeIndex, row: int) -> int:
+    """The last row of the row's month: rates come by the month, prices by the day."""
+    month = (dates.year == dates[row].year) & (dates.month == dates[row].month)
+    return int(np.flatnonzero(month)[-1])
 
 
 def _release_lags(subject: Subject) -> PathVerdict:
