@@ -209,8 +209,9 @@ def latent_factor_network(
         every = jnp.arange(inputs.realised.shape[0], dtype=rows.dtype)
         # Literal factors of all rows are those of the block of the rows asked for.
         end = block_end(params, rows) if literal else None
-        # Factors are given to the head: it is trained alone.
-        factors = jax.lax.stop_gradient(latent_factors(params, inputs, every, end))
+        factors = latent_factors(params, inputs, every, end)
+        if head is not None:  # it is trained alone, factors are given to it
+            factors = jax.lax.stop_gradient(factors)
         usable = inputs.realised & (every >= first)
         past = (usable & (every < rows[:, None]))[..., None]
         count = jnp.maximum(jnp.sum(past, axis=1), 1)
