@@ -225,7 +225,9 @@ def main() -> None:
     enable_compilation_cache()
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "results.csv"
-    done: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done: list[Any] = []
+    if path.exists():
+        done = pd.read_csv(path, dtype={"paper": str}).to_dict("records")
     known = {(row["data"], row["seed"], row["leak"]) for row in done}
     panels = [("french", 0)]
     panels += [("simulated", seed) for seed in range(arguments.panels)]
