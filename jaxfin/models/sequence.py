@@ -26,7 +26,7 @@ DEFAULTS: dict[Variant, tuple[int | None, float]] = {
     "window": (16, 10.0),
     "residual": (None, 1.0),
     "causal": (32, 3.0),
-    "literal": (32, 3.0),  # as causal, so that nothing but the leak tells them apart
+    "literal": (32, 3.0),  # as causal, beside which it is shown
 }
 
 
