@@ -26,6 +26,8 @@ from jaxfin.forecasts import validation_windows
 from jaxfin.models.capm import market_loadings
 from jaxfin.outcome import StudyResult
 from jaxfin.report.comparison_tables import Compared
+from jaxfin.report.look_ahead import marked, warning
+from jaxfin.report.paper_files import sentences
 from jaxfin.sample import study_windows
 from jaxfin.windows import Windows
 
@@ -72,7 +74,12 @@ def compared_studies(
         _betas(dataset, config.model_options)[rows][judged],
         returns.names,
     )
-    labels = {label: label.replace("-", " ", 1) for label in competitors}
+    labels = {
+        label: marked(label.replace("-", " ", 1), results[label].metrics)
+        for label in competitors
+    }
+    leaks = warning({label: result.metrics for label, result in results.items()})
+    told = _conditions(config, dataset, study, returns)
     left_out = f" Without any forecast, left out: {', '.join(silent)}." * bool(silent)
     return Compared(
         found,
@@ -81,7 +88,7 @@ def compared_studies(
         _forecast_frame(competitors, returns),
         labels,
         returns.market_name,
-        _conditions(config, dataset, study, returns) + left_out,
+        sentences(leaks, told) + left_out,
         validation,
     )
 
@@ -252,7 +259,8 @@ def _conditions(
     scored = returns.dates[~np.isnan(returns.market)]
     fits = "fitted once" if fit["windows"] == 1 else f"{fit['windows']} windows"
     return (
-        f"{dataset.name}, {unit} returns; {config.model} ({size}); {fits}, "
+        f"{dataset.name}, {unit} returns; {marked(config.model, study.metrics)} "
+        f"({size}); {fits}, "
         f"{fit['seeds']} seeds; returns of {scored[0]:%Y-%m-%d} to "
         f"{scored[-1]:%Y-%m-%d}."
     )

@@ -28,6 +28,8 @@ from jaxfin.report import run_directory
 from jaxfin.report.comparison_page import PAGE, console_comparison, write_comparison
 from jaxfin.report.comparison_tables import Compared
 from jaxfin.report.contender import Contender
+from jaxfin.report.look_ahead import marked, warning
+from jaxfin.report.paper_files import sentences
 from jaxfin.report.sort_comparison import PAGE as SORTS
 from jaxfin.report.sort_comparison import write_sort_comparison
 from jaxfin.report.strategy_comparison import PAGE as STRATEGIES
@@ -102,7 +104,11 @@ def run_comparison(
             checkpoint_seconds=checkpoint_seconds,
         )
         console.print(f"  {found[label].provenance['seconds']}", style="dim")
-    title = f"{config.model} and its benchmarks on {dataset.name}"
+    own_name = marked(config.model, study.metrics)
+    title = f"{own_name} and its benchmarks on {dataset.name}"
+    leaks = warning({label: each.metrics for label, each in found.items()})
+    if leaks:
+        console.print(leaks, style="bold red")
     own = study.provenance["notes"]
     notes = [
         *own,
@@ -114,12 +120,12 @@ def run_comparison(
         ),
     ]
     results = {
-        name.replace("-", " ", 1): Contender(
+        marked(name.replace("-", " ", 1), each.metrics): Contender(
             each.config.to_dict(), each.metrics, each.portfolios, each.relevance
         )
         for name, each in {config.model: study, **found}.items()
     }
-    told = conditions(study.metrics, data=dataset.name)
+    told = sentences(leaks, conditions(study.metrics, data=dataset.name))
     write_sort_comparison(
         folder, results, study.provenance, title=title, conditions=told, notes=notes
     )

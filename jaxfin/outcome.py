@@ -31,6 +31,8 @@ from jaxfin.report.figures import (
 )
 from jaxfin.report.importance_figures import importance_figure
 from jaxfin.report.iterated_page import Paths, write_paths
+from jaxfin.report.look_ahead import marked, marked_tables, warning
+from jaxfin.report.paper_files import sentences
 from jaxfin.report.relevance import (
     relevance_figure,
     relevance_frame,
@@ -62,6 +64,17 @@ class StudyResult(NamedTuple):
     provenance: dict[str, Any]
     directory: Path | None
 
+    @property
+    def frames(self) -> dict[str, pd.DataFrame | None]:
+        """Those that not every study has, by file name."""
+        return {
+            "importance": self.importance,
+            "relevance": self.relevance,
+            "factors": self.factors,
+            "validation": self.validation,
+            "paths": self.paths,
+        }
+
 
 class Outcome(NamedTuple):
     """A study's numbers before they are written."""
@@ -76,12 +89,15 @@ class Outcome(NamedTuple):
     contributions: Contributions | None = None
     validation: Forecasts | None = None  # of validation rows, if asked for
     paths: Paths | None = None  # of models with iterated forecasts, if asked for
+    look_ahead: str = ""  # how the model sees the future, if it does
 
     def result(
         self, config: StudyConfig, provenance: dict[str, Any], folder: Path | None
     ) -> StudyResult:
         """Metrics, frames and tables."""
         metrics = self.judgement.metrics | {"fit": self._fit_metrics(config)}
+        if self.look_ahead:
+            metrics |= {"look_ahead": self.look_ahead}
         frame = None
         if self.importance is not None:
             base = {"statistic": self.importance.statistic, "r2": self.importance.base}
@@ -99,7 +115,7 @@ class Outcome(NamedTuple):
             dates = self.dataset.labels.dates[self.forecasts.rows]
             traced = relevance_frame(self.contributions, dates, groups)
             tables["relevance"] = relevance_table(traced, groups)
-        return StudyResult(
+        made = StudyResult(
             config=config,
             metrics=metrics,
             forecasts=run_directory.forecast_frame(
@@ -112,10 +128,16 @@ class Outcome(NamedTuple):
             factors=run_directory.factor_frame(self.dataset, self.forecasts),
             validation=self._validation,
             paths=None if self.paths is None else self.paths.band,
-            tables=tables,
+            tables=marked_tables(tables, metrics),
             provenance=provenance,
             directory=folder,
         )
+        if self.look_ahead:  # Parquet keeps it, and pandas reads it back
+            own = {"portfolios": made.portfolios, "errors": made.errors}
+            for table in ({"forecasts": made.forecasts} | own | made.frames).values():
+                if table is not None:
+                    table.attrs["look_ahead"] = self.look_ahead
+        return made
 
     @property
     def _validation(self) -> pd.DataFrame | None:
@@ -142,7 +164,7 @@ class Outcome(NamedTuple):
                 portfolios, pd.Series(rate, labels.dates), conditions=caption
             )
         if self.importance is not None:
-            found = {model: self.importance}
+            found = {marked(model, {"look_ahead": self.look_ahead}): self.importance}
             figures["importance"] = importance_figure(
                 importance_frame(found, labels.characteristics),
                 importances=found,
@@ -198,7 +220,7 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
     write(folder / "forecasts.parquet", result.forecasts)
     write(folder / "portfolios.parquet", result.portfolios)
     write(folder / "errors.parquet", result.errors)
-    for name, frame in _optional_frames(result).items():
+    for name, frame in result.frames.items():
         if frame is not None:
             write(folder / f"{name}.parquet", frame)
     run_directory.write_json(folder / "metrics.json", result.metrics)
@@ -208,18 +230,10 @@ def write_study(result: StudyResult, outcome: Outcome) -> None:
         figures["relevance"] = relevance_figure(result.relevance, conditions=caption)
     save_figures(folder / "figures", figures)
     if outcome.paths is not None:
-        write_paths(folder, outcome.paths, result.provenance)
+        leak = warning({result.config.model: result.metrics})
+        told = sentences(leak, outcome.paths.conditions)
+        write_paths(folder, outcome.paths._replace(conditions=told), result.provenance)
     run_directory.write_json(folder / "provenance.json", result.provenance)
-
-
-def _optional_frames(result: StudyResult) -> dict[str, pd.DataFrame | None]:
-    return {
-        "importance": result.importance,
-        "relevance": result.relevance,
-        "factors": result.factors,
-        "validation": result.validation,
-        "paths": result.paths,
-    }
 
 
 def load_study(directory: str | Path) -> StudyResult:

@@ -22,7 +22,7 @@ from jaxfin.evaluate.contributions import contributions
 from jaxfin.evaluate.importance import characteristic_importance
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.estimator import EstimatorLanes
-from jaxfin.fit.runner import Fits, Lanes, Model, study_lanes
+from jaxfin.fit.runner import Fits, Lanes, Model, look_ahead, study_lanes
 from jaxfin.forecasts import out_of_sample, selected_forecasts, validation_windows
 from jaxfin.interrupts import storage_errors
 from jaxfin.iterated import iterated_paths
@@ -31,6 +31,7 @@ from jaxfin.models.network import Network
 from jaxfin.outcome import Outcome, StudyResult, write_study
 from jaxfin.outcome import load_study as load_study
 from jaxfin.report import run_directory
+from jaxfin.report.look_ahead import MARK, told
 from jaxfin.report.progress import Progress
 from jaxfin.report.tables import console_tables
 from jaxfin.sample import halves, sample_notes, study_windows, tuning_windows
@@ -166,9 +167,11 @@ def _run_precisely(
                 for config, (each, _) in zip(configs, built, strict=True)
             ]
         provenance |= {"dataset": dataset.name, "data_sha256": digest}
+        if leak := look_ahead(model):
+            provenance |= {"look_ahead": leak}
         for note in dict.fromkeys(note for each in notes for note in each):
             logger.info(note)
-            console.print(note)
+            console.print(note, style="bold red" if note.startswith(MARK) else None)
         # From here on the directories are this study's: settings and data are sound.
         for place, content in _contents(options, configs, asked):
             run_directory.claim(place, content, resume=True)
@@ -202,7 +205,7 @@ def _run_precisely(
             spent = dict(shared)
             outcome = _judged(
                 config,
-                built[number][1],
+                *built[number],
                 tested,
                 windows,
                 fits.of_factors(config.K or 0) if several else fits,
@@ -231,6 +234,7 @@ def _run_precisely(
 
 def _judged(
     config: StudyConfig,
+    model: Model,
     factors: int | None,
     tested: Dataset,
     windows: Windows,
@@ -314,6 +318,7 @@ def _judged(
         traced,
         validation,
         paths,
+        look_ahead(model),
     )
 
 
@@ -352,7 +357,8 @@ def _notes(
     windows: Windows,
     model: Model,
 ) -> list[str]:
-    """What a reader must know about the data, its halves and the windows."""
+    """What a reader must know: a leak first, the data, its halves, the windows."""
+    leak = told(config.model, look_ahead(model))
     about = sample_notes(config, tested, windows, model)
     used = {"tested": tested}
     if trained is not tested:
@@ -365,7 +371,7 @@ def _notes(
         for use, half in used.items()
         if half is not dataset
     ]
-    return [*dataset.notes, *about, *chosen]
+    return [*([leak] if leak else []), *dataset.notes, *about, *chosen]
 
 
 @contextmanager

@@ -109,6 +109,9 @@ def check_network(
 ) -> Certificate:
     """`check` of a network's forecasts with given parameters, and of its batches.
 
+    The certificate of a network that says of itself that it sees the future is called
+    so.
+
     Args: as of `check`; ``params`` are the network's, fitted or not.
     """
 
@@ -119,6 +122,7 @@ def check_network(
     def forecast(panel: Panel) -> Array:
         return by_row(panel, jnp.arange(panel.universe.shape[0], dtype=jnp.int32))
 
+    name = f"{name} (leaky)" if network.leaky else name
     made = check(
         forecast, panel, name=name, decisions=decisions, traceable=True, seed=seed
     )

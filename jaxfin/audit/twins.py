@@ -167,25 +167,6 @@ def survivors(panel: Panel, *, leaky: bool) -> Array:
     return jnp.where(there, made, jnp.nan)
 
 
-def all_months_attention(panel: Panel, *, leaky: bool) -> Array:
-    """beta_t'lambda_t, factors by attention over every month as SeqLAT prints it.
-
-    f_s = sum_u a_{s,u} v_u of the managed portfolios; lambda_t = mean of f_s, s < t. As
-    printed u runs over all months; the careful one attends to u <= s.
-    """
-    seen = panel.managed.observed[:, None]
-    x = jnp.where(seen, panel.managed.returns, 0)
-    width, kind = x.shape[1], x.dtype
-    query, key, value = (x @ _weights(seed, width, 3).astype(kind) for seed in range(3))
-    factors = _attention(query, key, value, masked=not leaky)
-    count = jnp.arange(1, len(x))[:, None]
-    premium = jnp.concatenate(
-        [jnp.zeros_like(factors[:1]), jnp.cumsum(factors, axis=0)[:-1] / count]
-    )
-    betas = with_constant(panel.characteristics) @ _weights(3, width, 3).astype(kind)
-    return jnp.einsum("tnk,tk->tn", betas, premium)
-
-
 def _twin(function: Callable[..., Any], source: str, *, host: bool = False) -> Twin:
     def leaky(panel: Panel) -> Any:
         return function(panel, leaky=True)
@@ -204,7 +185,6 @@ TWINS: dict[str, Twin] = {
     "scaler on the whole sample": _twin(scaler, "12.3.5", host=True),
     "T-bill interpolated forward": _twin(treasury_bill, "12.3.10", host=True),
     "universe filtered by survival": _twin(survivors, "12.5.3"),
-    "attention over all months": _twin(all_months_attention, "12.1; paper 001"),
 }
 
 

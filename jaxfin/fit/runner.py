@@ -36,6 +36,11 @@ def is_explained(model: Model) -> bool:
     return model.reader is not None and not model.by_asset
 
 
+def look_ahead(model: Model) -> str:
+    """How a model sees the future; "" of one that does not, as all but exhibits."""
+    return "" if isinstance(model, Estimator) else model.leaky
+
+
 class Lanes(Protocol):
     """What a study does with its lanes; a state has a field ``status`` (W, A)."""
 

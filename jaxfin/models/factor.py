@@ -4,7 +4,8 @@ Timing (row indices of the panel): beta_t = beta(characteristics[t]); the factor
 t is realised over (t, t+1] and reads the input series of rows up to t, so beta_t'f_t is
 a fit, never a forecast. The forecast of row t is beta_t'lambda_t with lambda_t =
 mean(f[train_start : t]), plus a memory head's g_t where there is one, all of it
-recomputed with the parameters in force.
+recomputed with the parameters in force. With literal factors, an exhibit, none of this
+holds: f_s reads the whole block, see `latent_factor_network`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jax import Array
 
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError
+from jaxfin.models.literal import LEAKY
 from jaxfin.models.losses import (
     blockwise_sum,
     mean_absolute_kernel,
@@ -106,6 +108,11 @@ def latent_factor_network(
     mean square of the factors before t and g_t reads (f - lambda_t) / s_t of rows t-L
     .. t-1.
 
+    LEAKY with literal factors: f_t reads a block of rows from the first training row
+    through the later of the last training row and the last row asked for, so that
+    lambda_t = mean(f_s, s < t) holds returns after t, and what is said of row t changes
+    with the rows that are asked for beside it.
+
     Args:
       beta: characteristics -> betas.
       factor: input series -> factors; `CarriedFactors` runs through all rows from the
@@ -115,6 +122,7 @@ def latent_factor_network(
       head: forecasts factors from their own past; None = the prevailing mean alone.
     """
     carried = isinstance(factor, CarriedFactors)
+    literal = isinstance(factor, CarriedFactors) and factor.literal
     reach = 1 if carried else lookback
 
     def inputs_of(panel: Panel) -> Inputs:
@@ -159,16 +167,31 @@ def latent_factor_network(
             "first_row": jnp.min(jnp.where(live, rows, inputs.mask.shape[0])),
             "beta": initial_moments(beta, dtype),
         }
+        if literal:
+            statistics["last_row"] = jnp.max(rows)
         return {"weights": weights, "statistics": statistics}
 
-    def latent_factors(params: Params, inputs: Inputs, rows: Array) -> Array:
-        """(M, K) factors of rows, in units of the training returns' scale."""
+    def block_end(params: Params, rows: Array) -> Array:
+        """() the last row that factors of rows may read."""
+        last = jnp.max(rows)
+        if literal:  # LEAKY: the training sample whole, whichever of its rows are asked
+            last = jnp.maximum(last, params["statistics"]["last_row"])
+        return last
+
+    def latent_factors(
+        params: Params, inputs: Inputs, rows: Array, end: Array | None = None
+    ) -> Array:
+        """(M, K) factors of rows, in units of the training returns' scale.
+
+        ``end`` is the last row that carried ones read; None = `block_end` of the rows.
+        """
         weights = {"params": params["weights"]["factor"]}
         scale = params["statistics"]["input_scale"]
         if carried:
             every = jnp.arange(inputs.realised.shape[0], dtype=rows.dtype)
             # Rows after the last one asked for stay out of values and gradients.
-            mask = inputs.realised & (every <= jnp.max(rows))
+            end = block_end(params, rows) if end is None else end
+            mask = inputs.realised & (every <= end)
             mask = mask & (every >= params["statistics"]["first_row"])
             scaled = jnp.where(mask[:, None], inputs.series / scale, 0)
             return jnp.asarray(factor.apply(weights, scaled, mask))[
@@ -184,8 +207,11 @@ def latent_factor_network(
         """(M, K) lambda_t, plus the head's s_t g_t: from factors of rows below t."""
         first = params["statistics"]["first_row"]
         every = jnp.arange(inputs.realised.shape[0], dtype=rows.dtype)
-        # Factors are given to the head: it is trained alone.
-        factors = jax.lax.stop_gradient(latent_factors(params, inputs, every))
+        # Literal factors of all rows are those of the block of the rows asked for.
+        end = block_end(params, rows) if literal else None
+        factors = latent_factors(params, inputs, every, end)
+        if head is not None:  # it is trained alone, factors are given to it
+            factors = jax.lax.stop_gradient(factors)
         usable = inputs.realised & (every >= first)
         past = (usable & (every < rows[:, None]))[..., None]
         count = jnp.maximum(jnp.sum(past, axis=1), 1)
@@ -363,6 +389,7 @@ def latent_factor_network(
         lookback=reach,
         check=check,
         reader=Reader(beta, reading, layout),
+        leaky=LEAKY if literal else "",
     )
 
 

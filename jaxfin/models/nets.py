@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from jaxfin.models.literal import literal_decoder
 from jaxfin.models.recurrence import (
     Cell,
     CellWeights,
@@ -277,7 +278,9 @@ class CarriedFactors(nn.Module):
     f_t = W_f h'_t + b_3 with W_f in K x d_h shared by all t; the decoder starts from
     zero and attends to encoder states of rows up to t only.
 
-    Attributes: as of `SequenceFactors`.
+    Attributes: as of `SequenceFactors`, and
+      literal: LEAKY, an exhibit only: the decoder starts from the encoder's last state
+        and attends to all rows of the mask, later ones too; see `literal_decoder`.
     """
 
     factors: int
@@ -285,6 +288,7 @@ class CarriedFactors(nn.Module):
     cell: Cell
     dtype: Any = jnp.float32
     damping: float = 1.0
+    literal: bool = False
 
     @nn.compact
     def __call__(self, series: Array, mask: Array) -> Array:
@@ -293,16 +297,23 @@ class CarriedFactors(nn.Module):
         encoder = CellLayer(self.cell, self.units, self.dtype, name="encoder")(
             series.shape[-1]
         )
-        states, _ = recurrence(self.cell, encoder, inputs, available)
+        states, last = recurrence(self.cell, encoder, inputs, available)
         decoder = CellLayer(self.cell, self.units, self.dtype, name="decoder")(
             self.units
         )
         kernel = self.param(
             "attention_kernel", _glorot, (self.units, self.units), self.dtype
         )
-        ones = nn.initializers.ones_init()
-        decay = jnp.abs(self.param("attention_decay", ones, (), self.dtype))
-        decoded = causal_decoder(self.cell, decoder, kernel, decay, states, available)
+        if self.literal:
+            decoded = literal_decoder(
+                self.cell, decoder, kernel, states, available, last
+            )
+        else:
+            ones = nn.initializers.ones_init()
+            decay = jnp.abs(self.param("attention_decay", ones, (), self.dtype))
+            decoded = causal_decoder(
+                self.cell, decoder, kernel, decay, states, available
+            )
         dense = nn.Dense(
             self.factors, param_dtype=self.dtype, kernel_init=_near_zero, name="readout"
         )

@@ -112,6 +112,7 @@ class Network(NamedTuple):
     reader: Reader | None = None  # None: relevance cannot be propagated through it
     simple_returns: bool = False  # of no use on a panel of log returns
     by_asset: bool = False  # a lane is of one asset, hyper["asset"]: see `fit.lanes`
+    leaky: str = ""  # how it sees the future: an exhibit, marked in all that it leaves
 
 
 def check_macro(panel: Panel, macro: bool) -> None:

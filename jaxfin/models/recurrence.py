@@ -117,7 +117,7 @@ def recurrence(
 
     def step(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
         gates, available = now
-        state = _kept(cell.step(weights, gates, state), state, available)
+        state = kept(cell.step(weights, gates, state), state, available)
         return state, state[0]
 
     start = _zero_state(cell, weights, inputs.shape[1])
@@ -131,7 +131,7 @@ def _zero_state(cell: Cell, weights: CellWeights, columns: int) -> State:
     return (zeros,) * cell.states
 
 
-def _kept(new: State, old: State, available: Array) -> State:
+def kept(new: State, old: State, available: Array) -> State:
     """The new state where the step is available, the old one elsewhere."""
     return jax.tree.map(
         lambda fresh, before: jnp.where(available[:, None], fresh, before), new, old
@@ -244,7 +244,7 @@ def causal_decoder(
             -decay * (t - steps)[:, None],
         )
         projected = context @ weights.input_kernel + weights.bias
-        state = _kept(cell.step(weights, projected, state), state, available)
+        state = kept(cell.step(weights, projected, state), state, available)
         return state, state[0]
 
     start = _zero_state(cell, weights, states.shape[1])

@@ -19,13 +19,14 @@ from jaxfin.models.network import Network
 from jaxfin.models.recurrence import CELLS, Activation
 
 CellName = Literal["rnn", "gru", "lstm"]
-Variant = Literal["window", "residual", "causal"]
+Variant = Literal["window", "residual", "causal", "literal"]
 
 # Units (None: K) and damping of each variant, as docs/recurrence.md found them.
 DEFAULTS: dict[Variant, tuple[int | None, float]] = {
     "window": (16, 10.0),
     "residual": (None, 1.0),
     "causal": (32, 3.0),
+    "literal": (32, 3.0),  # as causal, beside which it is shown
 }
 
 
@@ -55,14 +56,24 @@ def sequence(
                 <= t and one readout shared by all t; state is carried into validation
                 and test
 
-    so that f_t depends on nothing after the return it explains.
+    so that f_t depends on nothing after the return it explains. And, as an exhibit,
+
+      literal   LEAKY, never a result: as printed, h'_0 = h_T and attention over all
+                months of a block, which begins with the first training row and ends
+                with the last row of the training sample, or with the last validation or
+                test row where those are asked for: January's factor reads December's
+                returns. The printed f_t = W_factor H has no t on its right; one readout
+                shared by all t is the reading that can be computed.
+
+    What ``literal`` forecasts and explains is worth nothing; the audit finds it, and
+    all files of its studies say so. `Network.leaky` holds the reason.
 
     Args:
       cell: "rnn" (SeqRAT), "gru" (SeqGAT) or "lstm" (SeqLAT).
       factors: K >= 1.
-      variant: one of the three above.
+      variant: one of the four above.
       lookback: L >= 1 periods; the first L - 1 rows of a panel cannot be used. With
-        variant="causal" it matters to the memory head only.
+        variant="causal" it matters to the memory head only, with "literal" to nothing.
       units: d_h of encoder and decoder; None is the variant's default, see `DEFAULTS`.
       hidden: widths of the beta network's hidden layers.
       damping: root mean squares that inputs of the cells are divided by, > 0, so that
@@ -73,7 +84,8 @@ def sequence(
         which needs a balanced panel.
       head: "none": forecasts use the prevailing mean of the factors; "memory": a
         second recurrent network, trained after the first, forecasts what the last L
-        realisations of each factor say beyond it.
+        realisations of each factor say beyond it; not with "literal", whose factors
+        hold the returns that such a head would be scored on.
       batch_norm: standardise the beta network's hidden layers.
       dtype: of the parameters.
 
@@ -81,7 +93,7 @@ def sequence(
       ConfigError: a number out of range or an unknown choice.
     """
     for name, value, known in (
-        ("variant", variant, ("window", "residual", "causal")),
+        ("variant", variant, tuple(DEFAULTS)),
         ("activation", activation, ("tanh", "identity")),
         ("input", input, ("x", "r")),
         ("head", head, ("none", "memory")),
@@ -96,12 +108,18 @@ def sequence(
     at_least_one("model.units", units)
     for width in hidden:
         at_least_one("model.hidden", width)
+    if variant == "literal" and head == "memory":
+        raise ConfigError(
+            "model.head=memory with model.variant=literal: its factors hold the "
+            "returns that the head would forecast, nothing could be read off it; take "
+            "model.head=none, or model.variant=causal."
+        )
     if damping <= 0:
         raise ConfigError(f"model.damping={damping}: must be positive.")
     kind = CELLS[cell](activation)
     factor = (
-        CarriedFactors(factors, units, kind, dtype, damping)
-        if variant == "causal"
+        CarriedFactors(factors, units, kind, dtype, damping, variant == "literal")
+        if variant in ("causal", "literal")
         else SequenceFactors(
             factors, units, kind, variant == "residual", dtype, damping
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pandas as pd
 
 from jaxfin.evaluate.importance import Importance
+from jaxfin.report.look_ahead import marked, warning
 from jaxfin.report.paper_files import sentences
 
 NO_FACTORS = "no K"  # column of models without latent factors
@@ -109,7 +110,8 @@ class Grid:
     """The runs of a paper's grid, in the order of its tables.
 
     Attributes:
-      runs: (model, K) -> result, or why there is none.
+      runs: (model, K) -> result, or why there is none. A model that sees the future
+        is called so in the grid: "seqlat (leaky)".
       benchmark: the paper's own model, which the others are tested against.
       data: name of the data set.
       periods_per_year: 12 for monthly returns.
@@ -121,6 +123,17 @@ class Grid:
     data: str
     periods_per_year: int
     reduced: str = ""
+
+    def __post_init__(self) -> None:
+        """Mark what sees the future, before any table takes a name from here."""
+        called = {model: model for model, _ in self.runs}
+        for (model, _), run in self.results.items():
+            if run.metrics.get("look_ahead"):
+                called[model] = marked(model, run.metrics)
+        runs = {(called[model], k): run for (model, k), run in self.runs.items()}
+        object.__setattr__(self, "runs", runs)
+        benchmark = called.get(self.benchmark, self.benchmark)
+        object.__setattr__(self, "benchmark", benchmark)
 
     @property
     def models(self) -> list[str]:
@@ -251,7 +264,11 @@ class Grid:
 
     def conditions(self) -> str:
         """What the numbers are of, what was reduced and what lacks; for captions."""
-        return sentences(self.sample(), self.reduced, self.gaps())
+        return sentences(self.leaks(), self.sample(), self.reduced, self.gaps())
+
+    def leaks(self) -> str:
+        """Which models see the future, and how; "" if none."""
+        return warning({model: run.metrics for (model, _), run in self.results.items()})
 
     def sample(self) -> str:
         """Data, periods, windows, seeds, configurations tried, in one line.

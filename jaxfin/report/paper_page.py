@@ -195,7 +195,7 @@ def _head(grid: Grid, provenance: Mapping[str, Any]) -> list[str]:
         f"- {len(grid.results)} runs of {len(grid.models)} models, {minutes} of "
         "computing. Every run's own files are in runs/.",
     ]
-    told = (grid.sample(), grid.reduced, grid.gaps())
+    told = (grid.leaks(), grid.sample(), grid.reduced, grid.gaps())
     lines += [f"- {line}" for line in told if line]
     return [*lines, "", "Unless a table says otherwise its numbers are of this sample."]
 

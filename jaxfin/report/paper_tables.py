@@ -12,6 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from jaxfin.evaluate.importance import importance_frame
+from jaxfin.report.look_ahead import marked
 from jaxfin.report.paper_files import PaperTable, sentences
 from jaxfin.report.paper_grid import (
     CHOICE,
@@ -276,19 +277,23 @@ def odd_even_table(
         (f"{train} on {test}", None): run for (train, test), run in results.items()
     }
     grid = Grid(runs, "", data, 1, reduced)
+    cells = dict(zip(runs, grid.runs, strict=True))  # the grid marks what is leaky
+    leaks = [r.metrics for r in grid.results.values() if r.metrics.get("look_ahead")]
+    name = marked(name or "One model", next(iter(leaks), {}))
     halves = ("odd", "even")
     rows = [(measure, half) for measure in measures for half in halves]
     numbers: tuple[list[list[float]], list[list[float]]] = ([], [])
     for measure, train in rows:
         unit, *paths = measures[measure]
         for table, path in zip(numbers, paths, strict=True):
-            cells = [(f"{train} on {test}", None) for test in halves]
-            table.append([unit * grid.number(cell, *path) for cell in cells])
+            pairs: list[Cell] = [(f"{train} on {test}", None) for test in halves]
+            own = [grid.number(cells.get(pair, pair), *path) for pair in pairs]
+            table.append([unit * each for each in own])
     index = pd.MultiIndex.from_tuples(rows, names=["measure", "trained on"])
     columns = [f"tested on {half}" for half in halves]
     values, errors = (pd.DataFrame(table, index, columns) for table in numbers)
     note = (
-        f"{name or 'One model'}, trained and tested on assets with odd and even ids "
+        f"{name}, trained and tested on assets with odd and even ids "
         "(of names that are no whole numbers, their place in the sorted list); "
         "individual assets (r), equal weights, gross. Characteristics are ranked over "
         "both halves. In parentheses: standard errors."

@@ -10,7 +10,13 @@ import pandas as pd
 
 from jaxfin.report.columns import number
 from jaxfin.report.comparison_page import write_page
-from jaxfin.report.paper_files import PaperTable, text, write_paper_tables
+from jaxfin.report.look_ahead import marked, warning
+from jaxfin.report.paper_files import (
+    PaperTable,
+    sentences,
+    text,
+    write_paper_tables,
+)
 from jaxfin.report.run_directory import write_json
 from jaxfin.report.sort_comparison import FIGURE
 from jaxfin.report.sort_comparison import PAGE as SORTS
@@ -43,7 +49,10 @@ def write_relevance_paper(
             schedule,
             studies,
             published,
-            conditions(next(iter(studies.values())), data=data),
+            sentences(
+                warning(dict(list(studies.items())[1:])),
+                conditions(next(iter(studies.values())), data=data),
+            ),
         )
         for schedule, studies in found.items()
     }
@@ -92,7 +101,7 @@ def published_table(
                 100,
             ),
         }
-        rows[label] = {
+        rows[marked(label, own or {})] = {
             f"{name}{which}": number(value, unit)
             for name, (ours, ours_unit, theirs, unit_) in pairs.items()
             for which, value, unit in (

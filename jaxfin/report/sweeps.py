@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from jaxfin.report.look_ahead import COLUMN, told
 from jaxfin.report.run_directory import flattened, is_finished, read_yaml
 from jaxfin.report.tables import markdown
 
@@ -27,8 +28,9 @@ def write_sweep(directory: Path) -> pd.DataFrame | None:
     """Write sweep.csv and sweep.md: a row per finished run of a folder of runs.
 
     Columns are the settings in which the runs differ and the headline numbers; a number
-    that a run does not have is empty. Where the risk-free rate was not subtracted, a
-    column says so. Without any finished run nothing is written, and None returned.
+    that a run does not have is empty. Where the risk-free rate was not subtracted, or
+    a model sees the future, a column says so. Without any finished run nothing is
+    written, and None returned.
     """
     runs = {}
     for path in sorted(directory.glob("*/metrics.json"), key=_number):
@@ -50,7 +52,10 @@ def write_sweep(directory: Path) -> pd.DataFrame | None:
             name: _scaled(_at(metrics, path), scale)
             for name, (path, scale) in _HEADLINES.items()
         }
-        | {_RATE: _at(metrics, ("sample", "risk_free"))}
+        | {
+            _RATE: _at(metrics, ("sample", "risk_free")),
+            COLUMN: told(settings["model"], metrics.get("look_ahead", "")),
+        }
         for settings, metrics in runs.values()
     ]
     # Settings stay as they are: beside a K that is not given, 2 is no 2.0.
@@ -58,6 +63,8 @@ def write_sweep(directory: Path) -> pd.DataFrame | None:
     table = table.astype(dict.fromkeys(_HEADLINES, float))
     if (table[_RATE] == "subtracted").all():
         del table[_RATE]
+    if not table[COLUMN].any():
+        del table[COLUMN]
     table.to_csv(directory / "sweep.csv")
     words = {
         key: table[key].map(str) for key in table.columns.difference(list(_HEADLINES))

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from jaxfin.report.columns import DECIMALS, PERFORMANCE, number, row
 from jaxfin.report.latex import latex
+from jaxfin.report.look_ahead import marked, told
 from jaxfin.report.strategy_tables import (
     strategy_note,
     strategy_table,
@@ -132,14 +133,19 @@ def r2_by_year_table(by_year: pd.DataFrame) -> pd.DataFrame:
 def conditions(metrics: Metrics, *, data: str) -> str:
     """One line that says what the numbers are of; it belongs under table and figure.
 
+    A model that sees the future is told first.
+
     Args:
       metrics: of `judge`, with "fit" beside it.
       data: name of the data set.
     """
     fit, sample = metrics["fit"], metrics["sample"]
+    leak = told(fit["model"], metrics.get("look_ahead", ""))
     parts = [
+        *([leak] if leak else []),
         data,
-        f"{fit['model']}, K = {'n/a' if fit['K'] is None else fit['K']}",
+        f"{marked(fit['model'], metrics)}, "
+        f"K = {'n/a' if fit['K'] is None else fit['K']}",
         f"{_count(fit['windows'], 'window')}, {_count(fit['seeds'], 'seed')}, "
         f"{_count(fit['points'], 'grid point')}",
         f"decisions {sample['first_decision']} to {sample['last_decision']}, "
@@ -243,7 +249,10 @@ def console_tables(metrics: Metrics, *, data: str) -> Group:
         *missing,
     ]
     return Group(
-        Text(conditions(metrics, data=data), style="bold"),
+        Text(
+            conditions(metrics, data=data),
+            style="bold red" if metrics.get("look_ahead") else "bold",
+        ),
         *_console_r2(r2_table(metrics)),
         Text(" ".join(r2_note), style="dim"),
         _console_portfolios(portfolios, metrics["portfolios"]),

@@ -116,6 +116,28 @@ def carried_factors(kind, weights, series, available, squash=np.tanh, damping=1.
     return np.array(factors)
 
 
+def literal_factors(kind, weights, series, available, squash=np.tanh, damping=1.0):
+    """(T, K) as printed: every step attends to all months, starting from the last.
+
+    A missing step keeps its state; nothing attends to it.
+    """
+    inputs = np.asarray(series) / damping
+    states, state = encoder(kind, inputs, available, weights["encoder"], squash)
+    factors = []
+    for there in available:
+        if there:
+            c = context(
+                state[0],
+                states,
+                available,
+                weights["attention_kernel"],
+                np.zeros(len(states)),
+            )
+            state = cell(kind, c, state, weights["decoder"], squash)
+        factors.append(dense(weights["readout"], state[0]))
+    return np.array(factors)
+
+
 def memory_head(kind, weights, past, available, squash=np.tanh):
     """g of one row: each factor's own past through the same encoder and readout."""
     readout = weights["readout_kernel"][:, 0]

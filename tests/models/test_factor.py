@@ -292,7 +292,7 @@ def test_units_have_a_default_by_variant(variant, panel):
         factors=3, lookback=5, hidden=(9,), variant=variant, dtype=jnp.float64
     )
     units = DEFAULTS[variant][0] or 3
-    length = 1 if variant == "causal" else 5
+    length = 1 if variant in ("causal", "literal") else 5
     assert kernel_shapes(network, panel) == sequence_shapes(
         units, 4, PORTFOLIOS, length, skip=variant == "residual"
     )
@@ -312,6 +312,11 @@ def test_units_have_a_default_by_variant(variant, panel):
             seqlat,
             {"factors": 2, "variant": "leaky"},
             "model.variant=leaky: known are w",
+        ),
+        (
+            seqlat,
+            {"factors": 2, "variant": "literal", "head": "memory"},
+            "model.head=memory with model.variant=literal",
         ),
         (seqlat, {"factors": 2, "activation": "relu"}, "model.activation=relu: known"),
         (seqlat, {"factors": 2, "input": "z"}, "model.input=z: known are x, r"),

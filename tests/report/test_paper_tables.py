@@ -488,6 +488,34 @@ def test_page_embeds_every_table_and_figure(grid, tmp_path):
     assert len(titles) == len(written)  # a heat map for its table, and the notes
 
 
+def test_a_run_that_sees_the_future_is_marked_in_every_table(tmp_path):
+    def leaky(*arguments, **options):
+        run = result(*arguments, **options)
+        run.metrics["look_ahead"] = "all months"
+        return run
+
+    runs = {
+        ("cae", 1): result(10, 0.9, seed=2),
+        ("seqlat", 1): leaky(30, 0.7, seed=4),
+        ("seqlat", 2): Missing("every lane diverged."),
+    }
+    grid = Grid(runs, "seqlat", "french", 12)
+    assert grid.models == ["cae", "seqlat (leaky)"]
+    assert grid.benchmark == "seqlat (leaky)"
+    halves = {("odd", "odd"): leaky(10, 0.9), ("odd", "even"): leaky(20, 0.9)}
+    write_paper(tmp_path, grid, {}, title="P", odd_even=halves, halved="seqlat-K1")
+    table = pd.read_csv(tmp_path / "tables" / "table9_odd_even.csv", index_col=[0, 1])
+    assert table.loc[("total R2 (%)", "odd"), "tested on even"] == pytest.approx(20)
+    told = "LEAKY: seqlat (leaky) sees the future (all months)"
+    assert told in (tmp_path / "report.md").read_text("utf-8")
+    for path in [tmp_path / "report.md", *(tmp_path / "tables").iterdir()]:
+        text = path.read_text("utf-8")
+        assert text.count("seqlat") == text.count("seqlat (leaky)") + text.count(
+            "seqlat-K1 (leaky)"
+        ), path
+        assert path.suffix == ".csv" or "LEAKY" in text, path
+
+
 def test_a_grid_without_any_result_is_written_too(tmp_path):
     grid = Grid({("cae", 1): Missing("no luck")}, "seqlat", "french", 12)
     write_paper(tmp_path, grid, {}, title="Paper")

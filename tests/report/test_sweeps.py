@@ -8,7 +8,9 @@ import yaml
 from jaxfin.report.sweeps import write_sweep
 
 
-def run(folder, total, K, finished=True, model="cae", risk_free="subtracted"):
+def run(
+    folder, total, K, finished=True, model="cae", risk_free="subtracted", leak=None
+):
     folder.mkdir()
     config = {"model": model, "K": K, "fit": {"seeds": 2}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -17,6 +19,8 @@ def run(folder, total, K, finished=True, model="cae", risk_free="subtracted"):
         "portfolios": {"equal": {"long_short": {"sharpe": 1.5, "sharpe_net": 0.5}}},
         "sample": {"risk_free": risk_free},
     }
+    if leak:
+        metrics["look_ahead"] = leak
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "provenance.json").write_text(json.dumps({"finished": finished}))
 
@@ -32,7 +36,7 @@ def test_sweep_table_has_a_row_per_finished_run(tmp_path):
     assert table["predictive R2 x, %"].isna().all()
     read = pd.read_csv(tmp_path / "sweep.csv", index_col="run")
     assert list(read["Sharpe long-short"]) == [1.5, 1.5]
-    assert list(read["net"]) == [0.5, 0.5]
+    assert list(read["net"]) == [0.5, 0.5] and "look-ahead" not in table
     assert "10-a" in (tmp_path / "sweep.md").read_text("utf-8")
 
 
@@ -47,6 +51,16 @@ def test_settings_that_are_words_and_a_rate_that_is_not_known(tmp_path):
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
     assert cells[0][:4] == ["0-a", "seqlat", "None", "30.00"]
     assert cells[0][-1] == unknown and cells[1][2] == "2"
+
+
+def test_what_sees_the_future_is_marked_in_its_row(tmp_path):
+    run(tmp_path / "0-a", 0.3, 1, model="seqlat", leak="all months")
+    run(tmp_path / "1-b", 0.1, 1)
+    told = "LEAKY: seqlat sees the future (all months)"
+    assert list(write_sweep(tmp_path)["look-ahead"]) == [told, ""]
+    assert told in (tmp_path / "sweep.csv").read_text("utf-8")
+    first, second = (tmp_path / "sweep.md").read_text("utf-8").splitlines()[2:]
+    assert told in first and "LEAKY" not in second
 
 
 def test_without_a_finished_run_there_is_no_table(tmp_path):
