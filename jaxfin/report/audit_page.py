@@ -106,7 +106,7 @@ def _blocks(
         Block(
             "Verdicts",
             _READING,
-            ("path", "question", "verdict", "found by", "looked at", "s"),
+            ("path", "question", "verdict", "found by", "looked at", "seconds"),
             tuple(
                 (
                     path.name,
@@ -213,7 +213,7 @@ def _blocks(
     blocks.append(Block("Words", "", ("verdict", "means"), meanings))
     if made.notes:
         lines = tuple((note,) for note in made.notes)
-        blocks.append(Block("Notes", "", ("of this audit",), lines))
+        blocks.append(Block("Notes", "", ("of the run",), lines))
     return blocks
 
 

@@ -24,6 +24,7 @@ from jaxfin.config import PRECISIONS
 from jaxfin.data.panel import Dataset
 from jaxfin.report import run_directory
 from jaxfin.report.audit_page import MARKDOWN, PAGE, write_audit
+from jaxfin.report.look_ahead import marked
 from jaxfin.report.progress import Progress
 from jaxfin.study_audit import paths
 from jaxfin.study_audit.data_path import data_paths
@@ -124,9 +125,9 @@ def audit_study(
     sizes = leak_sizes(subject)
     split = window_at(subject.windows, subject.window)
     return StudyCertificate(
-        model=subject.config.model,
+        model=marked(subject.config.model, subject.result.metrics),
         data=subject.dataset.name,
-        label=subject.folder.name,
+        label=marked(subject.folder.name, subject.result.metrics),
         window=subject.window,
         decision=subject.date(int(split.test_start)),
         paths=tuple(found),
