@@ -106,13 +106,13 @@ def _blocks(
         Block(
             "Verdicts",
             _READING,
-            ("path", "question", "verdict", "found by", "looked at", "seconds"),
+            ("path", "question", "verdict", "because", "looked at", "seconds"),
             tuple(
                 (
                     path.name,
                     path.question,
                     path.verdict,
-                    _found_by(path),
+                    _because(path),
                     path.scope,
                     f"{path.seconds:.1f}",
                 )
@@ -217,9 +217,16 @@ def _blocks(
     return blocks
 
 
-def _found_by(path: PathVerdict) -> str:
-    tests = [found.test for found in path.findings if found.verdict == "leak"]
-    return ", ".join(tests)
+def _because(path: PathVerdict) -> str:
+    """Tests that found a leak, or why there is no verdict."""
+    if path.verdict == "leak":
+        tests = [found.test for found in path.findings if found.verdict == "leak"]
+        return "found by " + ", ".join(tests)
+    if path.verdict == "pass":
+        return ""
+    return "; ".join(
+        found.detail for found in path.findings if found.verdict == path.verdict
+    )
 
 
 def _evidence(finding: Finding) -> tuple[str, ...]:

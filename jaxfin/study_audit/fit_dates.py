@@ -33,7 +33,7 @@ def fit_dates(subject: Subject, paths: Sequence[PathVerdict]) -> list[FitDate]:
         if path.name in _FITTED:
             found.append(_line(subject, _FITTED[path.name], t, path, path.findings))
         elif path.name == "forecasts":
-            found += _read_last(subject, path)
+            found += _read_last(subject, path, int(split.test_start))
         elif path.name == "portfolios":
             middle = (int(split.test_start) + int(split.test_stop)) // 2
             for stage, what in (
@@ -71,12 +71,12 @@ def _line(
     return FitDate(what, subject.date(row), latest, verdict)
 
 
-def _read_last(subject: Subject, path: PathVerdict) -> list[FitDate]:
+def _read_last(subject: Subject, path: PathVerdict, row: int) -> list[FitDate]:
     """Of a forecast whose program was read: the last period of each kind of field."""
     certificate = path.certificate
     if certificate is None or certificate.dependence is None:
         return []
-    read, row = certificate.dependence, certificate.decisions[0]
+    read = certificate.dependence
     line = int(np.flatnonzero(read.rows == row)[0])
     found = []
     for what, realised in (

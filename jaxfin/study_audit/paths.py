@@ -111,7 +111,7 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
             "fit" if stage == PARAMETERS else stage,
             questions[stage],
             found[stage],
-            scope,
+            scope if stage == PARAMETERS else "the same fits",
         )
         for stage in questions
         if stage in found
