@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxfin.audit.finding import Finding
+from jaxfin.audit.forensics import PrintedTest
 from jaxfin.audit.permuted_time import null_finding, permuted_time
 from jaxfin.audit.plausibility import Reported, plausibility
 from jaxfin.forecasts import Forecasts
@@ -37,6 +39,7 @@ def alarms(subject: Subject) -> list[Finding]:
             for name, row in metrics.get("strategies", {}).items()
             if isinstance(row, dict) and "years" in row
         },
+        tests=_printed_tests(subject.result.tables),
     )
     found = plausibility(
         subject.tested,
@@ -47,6 +50,19 @@ def alarms(subject: Subject) -> list[Finding]:
         reported=reported,
     )
     return [*found, _null(subject)]
+
+
+def _printed_tests(tables: Mapping[str, pd.DataFrame]) -> dict[str, PrintedTest]:
+    """Diebold-Mariano tests of a comparison: p is of the model being the better one."""
+    found = {}
+    for name, table in tables.items():
+        if not {"DM", "DM p"} <= {*table.columns}:
+            continue
+        for place, row in enumerate(table.to_dict("records")):
+            numbers = pd.to_numeric(pd.Series([row["DM"], row["DM p"]]), "coerce")
+            statistic, p = numbers.to_numpy(float)
+            found[f"{name}, row {place}"] = PrintedTest(statistic, p, "less")
+    return found
 
 
 def _null(subject: Subject) -> Finding:
