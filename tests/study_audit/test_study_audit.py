@@ -6,6 +6,7 @@ import re
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxfin.config import StudyConfig
@@ -13,8 +14,10 @@ from jaxfin.errors import ConfigError, DataError
 from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.runner import study_lanes
 from jaxfin.forecasts import out_of_sample, select, selected_forecasts
-from jaxfin.study import run_study
+from jaxfin.study import run_factor_counts, run_study
 from jaxfin.study_audit import audit_run, paths, subject
+from jaxfin.study_audit.data_path import data_paths
+from jaxfin.study_audit.plausible import alarms
 from jaxfin.study_audit.recorded import recorded_path
 from jaxfin.study_audit.run import audit_study
 from jaxfin.study_audit.sizes import R2, leak_sizes
@@ -256,6 +259,55 @@ def test_models_without_a_program_are_audited_from_outside(model, tmp_path):
     assert made.picture.how.startswith("measured" if model == "rf" else "read")
     assert made.picture.reads.any()
     assert not (made.picture.reads & made.picture.forbidden).any()
+
+
+def test_files_are_read_again_as_of_earlier_days(tmp_path):
+    """A price file, whose characteristics look back: nothing looks ahead."""
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2000-01-03", "2006-12-29")
+    returns = 0.0003 + rng.normal(0, 0.01, (len(days), 8))
+    prices = 100 * np.exp(np.cumsum(returns, axis=0))
+    prices[: len(days) // 4, 0] = np.nan  # listed later
+    prices[-200:, 1] = np.nan  # gone
+    path = tmp_path / "prices.csv"
+    pd.DataFrame(prices, days, [f"A{i}" for i in range(8)]).to_csv(path)
+    asked = SMALL | {
+        "model": "linear",
+        "data": "prices",
+        "data_options": {"path": str(path)},
+        "windows": {"train": 24, "valid": 6, "test": 6},
+    }
+    folder = tmp_path / "run"
+    run_study(StudyConfig.from_dict(asked), directory=folder, quiet=True)
+    made = subject_of(folder)
+    files, transforms = data_paths(made)
+    assert files.verdict == transforms.verdict == "pass", files.findings
+    compared = findings(files)["files cut at t: characteristics"]
+    assert "numbers compared" in compared.detail
+    given = subject_of(folder, made.dataset)
+    files, transforms = data_paths(given)
+    assert files.verdict == "not run" and "handed over" in files.findings[0].detail
+    assert transforms.verdict == "pass"
+
+
+def test_studies_of_several_k_are_audited_from_a_new_fit(tmp_path):
+    """Their lanes are saved together, so that a window is fitted again."""
+    configs = [
+        StudyConfig.from_dict(SMALL | {"model": "cae", "K": count}) for count in (1, 2)
+    ]
+    folders = [tmp_path / f"K{count}" for count in (1, 2)]
+    run_factor_counts(configs, directory=tmp_path, folders=folders, quiet=True)
+    made = subject_of(folders[1])
+    assert made.fits is None and recorded_path(made).verdict == "not run"
+    fits, selection, forecasts, place = made.refitted(made.dataset, made.window)
+    assert paths.forecast_path(made, fits, selection, place).verdict == "pass"
+    # What is on file are the forecasts of the same window, fitted side by side.
+    frame = made.result.forecasts.query("window == @made.window")
+    live = np.asarray(made.tested.panel.universe)[forecasts.rows]
+    assert len(frame) == live.sum()
+    ours = np.sort(forecasts.forecast[live])
+    np.testing.assert_allclose(ours, np.sort(frame["forecast"]), rtol=1e-3, atol=1e-6)
+    assert alarms(made)  # from the files
 
 
 def test_errors_say_what_to_do(cae, tmp_path):
