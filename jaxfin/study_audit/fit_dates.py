@@ -32,6 +32,11 @@ def fit_dates(subject: Subject, paths: Sequence[PathVerdict]) -> list[FitDate]:
     for path in paths:
         if path.name in _FITTED:
             found.append(_line(subject, _FITTED[path.name], t, path, path.findings))
+        elif path.name == "transforms":
+            # Ruined at the first decision among others: nothing of its row moved.
+            row = int(split.test_start)
+            what = "ranks and fillings of characteristics; managed portfolios before"
+            found.append(_line(subject, what, row, path, path.findings))
         elif path.name == "forecasts":
             found += _read_last(subject, path, int(split.test_start))
         elif path.name == "portfolios":
@@ -61,12 +66,12 @@ def _line(
         latest = f"later {leaks[0].field or 'data'}"
     else:
         tight = next((each for each in findings if each.test == TIGHT), None)
-        last = tight is not None and "the last ones known" in tight.detail
-        latest = (
-            f"returns realised by {subject.date(row)}"
-            if last
-            else f"known before {subject.date(row)}"
-        )
+        if tight is None:
+            latest = f"nothing after {subject.date(row)}"
+        elif "the last ones known" in tight.detail:
+            latest = f"returns realised by {subject.date(row)}"
+        else:
+            latest = f"known before {subject.date(row)}"
     verdict = "leak" if leaks else path.verdict
     return FitDate(what, subject.date(row), latest, verdict)
 
