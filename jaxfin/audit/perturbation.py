@@ -24,7 +24,7 @@ from jaxfin.audit.finding import (
 from jaxfin.audit.timing import REALISED, field_arrays, first_unknown, mapped
 from jaxfin.data.panel import Panel
 
-Poison = Literal["nan", "noise", "masks"]
+Poison = Literal["nan", "noise", "masks", "all"]
 POISONS: tuple[Poison, ...] = ("nan", "noise", "masks")
 # Programs of other shapes add up in another order: a difference below this many units
 # in the last place of the largest forecast is rounding.
@@ -45,7 +45,8 @@ def poisoned(
     Args:
       panel: any. t: the decision; -1 ruins all of the panel.
       kind: "nan": numbers become NaN; "noise": they become large finite noise; "masks":
-        universe, observed, industries are flipped and slots change hands.
+        universe, observed, industries are flipped and slots change hands; "all": both
+        of the latter.
       only: a field's name; None is all of them.
       until: last period that is ruined; None is the last of the panel.
       seed: of the noise.
@@ -60,14 +61,14 @@ def poisoned(
         array, rows = array.copy(), slice(start, stop)
         if array.dtype.kind == "f" and kind == "nan":
             array[rows] = np.nan
-        elif array.dtype.kind == "f" and kind == "noise":
+        elif array.dtype.kind == "f" and kind in ("noise", "all"):
             finite = array[np.isfinite(array)].astype(float)
             spread = finite.std() if finite.size else 0.0
             noise = rng.normal(5, 5, array[rows].shape)
             array[rows] = noise * (spread if spread > 0 else 1.0)
-        elif kind == "masks" and array.dtype == bool:
+        elif kind in ("masks", "all") and array.dtype == bool:
             array[rows] = ~array[rows]
-        elif kind == "masks" and array.dtype.kind == "i":
+        elif kind in ("masks", "all") and array.dtype.kind == "i":
             array[rows] += 1 + array.max()
         return array
 

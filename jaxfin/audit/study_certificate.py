@@ -22,19 +22,14 @@ class PathVerdict(NamedTuple):
     @property
     def verdict(self) -> Verdict:
         """leak if any test shows one; not run if none could be; else pass or open."""
-        if self.certificate is not None:
-            made = self.certificate.verdict
-            if made == "leak":
-                return made
-        else:
-            made = "pass"
-        verdicts = {finding.verdict for finding in self.findings}
-        if self.certificate is not None:
-            verdicts -= {"leak"}  # its own verdict weighs them
-        if "leak" in verdicts:
-            return "leak"
-        if "undetermined" in (*verdicts, made):
-            return "undetermined"
+        verdicts: set[Verdict] = set()
+        own: tuple[Finding, ...] = ()
+        if self.certificate is not None:  # its verdict weighs its findings
+            verdicts, own = {self.certificate.verdict}, self.certificate.findings
+        verdicts |= {each.verdict for each in self.findings if each not in own}
+        for worst in ("leak", "undetermined"):
+            if worst in verdicts:
+                return worst
         return "pass" if "pass" in verdicts else "not run"
 
 

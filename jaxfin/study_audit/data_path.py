@@ -18,8 +18,8 @@ from jaxfin.data.vintage import restated, vintage
 from jaxfin.study_audit.subject import Subject
 from jaxfin.windows import window_at
 
-MORE = 4  # cuts besides those in the window
-SLOW = 20.0  # seconds of one reading, above which files are cut at fewer days
+SECONDS = 25.0  # of reading files again; fewer cuts where one reading takes long
+FEWEST, MOST = 2, 16  # cuts
 SHOWN = 36  # periods before the window whose transforms are made again
 FIGURES = 12  # periods whose figures are changed to measure release lags
 
@@ -46,20 +46,22 @@ def _files(subject: Subject) -> PathVerdict:
     split = window_at(subject.windows, subject.window)
     first, last = int(split.test_start), int(split.test_stop) - 1
     seconds = subject.result.provenance.get("seconds", {}).get("data", 0.0)
-    # Decisions of the window, and rows at which filled or chosen data would show.
-    few = [first] if seconds > SLOW else [first, last]
-    snapped = [_month_end(subject.dataset.labels.dates, row) for row in few]
-    rows = sorted(
-        {*snapped, *telling_rows(subject.dataset.panel)[: MORE * len(few) // 2]}
-    )
+    # The window's first and last decision, rows at which filled or chosen data would
+    # show, and months in a row, for what happens once a quarter or a year.
+    dates = subject.dataset.labels.dates
+    wanted = [first, *telling_rows(subject.dataset.panel), last]
+    wanted += _month_ends(dates, first)
+    rows = list(dict.fromkeys(_month_end(dates, row) for row in wanted))
+    affordable = int(np.clip(SECONDS / max(seconds, 0.5) / 2, FEWEST, MOST))
+    rows = sorted(rows[:affordable])
     load = partial(vintage, source, options)
     findings = check_pipeline(subject.dataset, load, rows)
-    dates = ", ".join(subject.date(row) for row in rows)
+    days = ", ".join(subject.date(row) for row in rows)
     return PathVerdict(
         name,
         question,
         tuple(findings),
-        f"data={source} read again as of {dates}: everything dated later removed",
+        f"data={source} read again as of {days}: everything dated later removed",
     )
 
 
@@ -67,6 +69,13 @@ def _month_end(dates: pd.DatetimeIndex, row: int) -> int:
     """The last row of the row's month: rates come by the month, prices by the day."""
     month = (dates.year == dates[row].year) & (dates.month == dates[row].month)
     return int(np.flatnonzero(month)[-1])
+
+
+def _month_ends(dates: pd.DatetimeIndex, first: int) -> list[int]:
+    """The last rows of the twelve months from a row on."""
+    later = dates[first:]
+    ends = np.flatnonzero(np.diff(later.year * 12 + later.month, append=0))
+    return (first + ends[:12]).tolist()
 
 
 def _release_lags(subject: Subject) -> PathVerdict:

@@ -8,11 +8,15 @@ import pandas as pd
 from jaxfin.audit.finding import Finding
 from jaxfin.audit.study_certificate import PathVerdict
 from jaxfin.evaluate.judgement import judge
+from jaxfin.forecasts import Forecasts
+from jaxfin.report import run_directory
 from jaxfin.report.run_directory import forecast_frame
 from jaxfin.study_audit.subject import Subject
 
 # Numbers made again by programs of the same shapes differ by rounding at most.
 RELATIVE = 1e-5
+# Of forecasts after training again, root mean squares; packs of lanes round otherwise.
+REFITTED = 0.05
 
 
 def recorded_path(subject: Subject) -> PathVerdict:
@@ -62,8 +66,41 @@ def recorded_path(subject: Subject) -> PathVerdict:
         ("portfolios on file", made.portfolios, recorded.portfolios),
     ):
         findings.append(_compared(test, one, two))
+    findings.append(_fitted_again(subject, forecasts))
     scope = f"all {len(chosen)} windows, from the saved lanes"
     return PathVerdict("record", question, tuple(findings), scope)
+
+
+def _fitted_again(subject: Subject, saved: Forecasts) -> Finding:
+    """The window's forecasts with lanes that the study's own functions fit now.
+
+    The same program on the same machine gives the same bits; another machine does not,
+    and says nothing then.
+    """
+    test = "saved lanes are those of its code"
+    _, _, made, place = subject.refitted(subject.dataset, subject.window)
+    one = made.forecast[made.window == place]
+    two = saved.forecast[saved.window == subject.window]
+    both = np.isfinite(one) & np.isfinite(two)
+    scale = float(np.sqrt(np.mean(two[both] ** 2))) if both.any() else 0.0
+    apart = float(np.sqrt(np.mean((one - two)[both] ** 2))) if both.any() else 0.0
+    share = apart / scale if scale > 0 else apart
+    if share <= REFITTED and (np.isfinite(one) == np.isfinite(two)).all():
+        detail = f"window {subject.window} fitted again: {share:.1e} apart"
+        return Finding(test, "pass", detail, size=share)
+    before, now = subject.result.provenance, run_directory.provenance()
+    where = ("device", "versions")
+    if any(before.get(key) != now[key] for key in where):
+        detail = (
+            f"window {subject.window} fitted again is {share:.1e} apart, on another "
+            "machine or with other versions than the run's"
+        )
+        return Finding(test, "not run", detail, size=share)
+    detail = (
+        f"window {subject.window} fitted again forecasts otherwise ({share:.1e} of "
+        "their size apart): the run trained on other data, windows or code"
+    )
+    return Finding(test, "leak", detail, size=share)
 
 
 def _compared(test: str, made: pd.DataFrame, recorded: pd.DataFrame) -> Finding:

@@ -26,10 +26,17 @@ from jaxfin.report import run_directory
 from jaxfin.report.audit_page import MARKDOWN, PAGE, write_audit
 from jaxfin.report.look_ahead import marked
 from jaxfin.report.progress import Progress
-from jaxfin.study_audit import paths
 from jaxfin.study_audit.data_path import data_paths
 from jaxfin.study_audit.fit_dates import fit_dates
+from jaxfin.study_audit.fit_paths import fit_paths
+from jaxfin.study_audit.forecast_paths import (
+    around,
+    explained_path,
+    forecast_path,
+    host_forecast,
+)
 from jaxfin.study_audit.plausible import alarms
+from jaxfin.study_audit.portfolio_paths import portfolio_path, windows_path
 from jaxfin.study_audit.recorded import recorded_path
 from jaxfin.study_audit.sizes import leak_sizes
 from jaxfin.study_audit.subject import Subject, subject_of
@@ -151,9 +158,9 @@ def _timed(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict
 def _paths(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict]:
     say("data")
     yield from data_paths(subject)
-    yield paths.windows_path(subject)
+    yield windows_path(subject)
     say("a window fitted again on ruined futures")
-    yield from paths.fit_paths(subject)
+    yield from fit_paths(subject)
     say("forecasts")
     if subject.fits is not None and subject.selected is not None:
         fits, (selection, forecasts) = subject.fits, subject.selected
@@ -166,12 +173,12 @@ def _paths(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict
         why = "every lane of the window diverged: audit another one"
         yield PathVerdict("forecasts", "", (Finding("forecasts", "not run", why),))
     else:
-        yield paths.forecast_path(subject, fits, selection, place)
-        fitted = paths.explained_path(subject, fits, selection, place)
+        yield forecast_path(subject, fits, selection, place)
+        fitted = explained_path(subject, fits, selection, place)
         if fitted is not None:
             yield fitted
     say("portfolios")
-    yield paths.portfolio_path(subject, forecasts)
+    yield portfolio_path(subject, forecasts)
     say("the run's files")
     yield recorded_path(subject)
 
@@ -184,7 +191,7 @@ def _picture(subject: Subject, found: list[PathVerdict]) -> Picture | None:
         return None
     split = window_at(subject.windows, subject.window)
     first, stop = int(split.test_start), int(split.test_stop)
-    panel, _ = paths.around(subject)
+    panel, _ = around(subject)
     end = panel.universe.shape[0]
     shown = slice(max(first - BEFORE, 0), min(end, first + LONGEST))
     rows = slice(first, min(stop, shown.stop))
@@ -194,7 +201,7 @@ def _picture(subject: Subject, found: list[PathVerdict]) -> Picture | None:
         late = forbidden(read.fields, np.asarray(read.rows), end)
         return dependence_picture(read, late, tuple(dates), rows, shown)
     return measured_picture(
-        paths.host_forecast(subject),
+        host_forecast(subject),
         panel,
         range(end)[rows],
         range(end)[shown],

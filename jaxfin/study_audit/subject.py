@@ -23,6 +23,9 @@ from jaxfin.outcome import StudyResult, load_study
 from jaxfin.sample import halves, study_windows, tuning_windows
 from jaxfin.windows import Windows
 
+# Fits, selection and forecasts of some windows, and the place of one among them.
+Refitted = tuple[Fits, Selection, Forecasts, int]
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
@@ -94,11 +97,15 @@ class Subject:
         return study_lanes(self.model, trained, windows, self.config.fit)
 
     def chosen(self, number: int) -> np.ndarray:
-        """A window, and those whose validation samples choose for it."""
-        own = np.array([number])
+        """A window, those whose validation samples choose for it, and warm starts."""
+        own = np.arange(0 if self.config.fit.warm_start else number, number + 1)
         if self.pooled is None:
             return own
         return np.union1d(own, np.flatnonzero(self.pooled[number]))
+
+    def windows_of(self, chosen: np.ndarray) -> Windows:
+        """Some of the windows."""
+        return Windows(*(field[chosen] for field in self.windows))
 
     def pooled_among(self, chosen: np.ndarray) -> np.ndarray | None:
         """Which of some windows choose for which; those fitted along choose freely."""
@@ -108,9 +115,7 @@ class Subject:
         pooled[pooled.sum(axis=1) == 0] = True
         return pooled
 
-    def refitted(
-        self, dataset: Dataset, number: int
-    ) -> tuple[Fits, Selection, Forecasts, int]:
+    def refitted(self, dataset: Dataset, number: int) -> Refitted:
         """One window fitted, selected and forecast by the study's own functions.
 
         Args:
@@ -123,7 +128,7 @@ class Subject:
         """
         chosen = self.chosen(number)
         pooled = self.pooled_among(chosen)
-        windows = Windows(*(field[chosen] for field in self.windows))
+        windows = self.windows_of(chosen)
         lanes = self.lanes(dataset, windows)
         state = None
         for update in lanes.run(jax.random.key(self.config.seed)):

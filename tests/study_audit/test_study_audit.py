@@ -15,9 +15,12 @@ from jaxfin.evaluate.judgement import judge
 from jaxfin.fit.runner import study_lanes
 from jaxfin.forecasts import out_of_sample, select, selected_forecasts
 from jaxfin.study import run_factor_counts, run_study
-from jaxfin.study_audit import audit_run, paths, subject
+from jaxfin.study_audit import audit_run, portfolio_paths, subject
 from jaxfin.study_audit.data_path import data_paths
+from jaxfin.study_audit.fit_paths import fit_paths
+from jaxfin.study_audit.forecast_paths import forecast_path
 from jaxfin.study_audit.plausible import alarms
+from jaxfin.study_audit.portfolio_paths import portfolio_path, windows_path
 from jaxfin.study_audit.recorded import recorded_path
 from jaxfin.study_audit.run import audit_study
 from jaxfin.study_audit.sizes import R2, leak_sizes
@@ -194,7 +197,7 @@ def chosen_on_test(method, panel, windows, grid, fitted, pooled=None, *, progres
 
 def test_selection_on_test_rows_is_found(cae, monkeypatch):
     monkeypatch.setattr(subject, "selected_forecasts", chosen_on_test)
-    made = {path.name: path for path in paths.fit_paths(subject_of(cae))}
+    made = {path.name: path for path in fit_paths(subject_of(cae))}
     assert made["selection"].verdict == "leak"
     assert made["fit"].verdict == "pass"  # the parameters are sound
     found = findings(made["selection"])["poisoned future (noise)"]
@@ -208,16 +211,16 @@ def test_a_fit_that_reaches_one_return_too_far_is_found(cae, monkeypatch):
         return study_lanes(model, dataset, windows, config, factors)
 
     monkeypatch.setattr(subject, "study_lanes", late)
-    made = {path.name: path for path in paths.fit_paths(subject_of(cae))}
+    made = {path.name: path for path in fit_paths(subject_of(cae))}
     assert made["fit"].verdict == "leak"
 
 
 def test_overlapping_samples_are_found(cae):
     made = subject_of(cae)
-    assert paths.windows_path(made).verdict == "pass"
+    assert windows_path(made).verdict == "pass"
     w = made.windows
     object.__setattr__(made, "windows", w._replace(test_start=w.test_start - 1))
-    found = findings(paths.windows_path(made))
+    found = findings(windows_path(made))
     assert found["samples in order"].verdict == "leak"
     assert found["test rows once"].verdict == "leak"
 
@@ -230,9 +233,9 @@ def test_a_portfolio_of_survivors_is_found(cae, monkeypatch):
         return judge(dataset._replace(panel=panel), forecasts, config)
 
     made = subject_of(cae)
-    assert paths.portfolio_path(made, made.selected[1]).verdict == "pass"
-    monkeypatch.setattr(paths, "judge", survivors)
-    path = paths.portfolio_path(made, made.selected[1])
+    assert portfolio_path(made, made.selected[1]).verdict == "pass"
+    monkeypatch.setattr(portfolio_paths, "judge", survivors)
+    path = portfolio_path(made, made.selected[1])
     assert path.verdict == "leak"
     assert findings(path)["sorts: poisoned future (masks)"].field == "universe"
 
@@ -301,7 +304,7 @@ def test_studies_of_several_k_are_audited_from_a_new_fit(tmp_path):
     made = subject_of(folders[1])
     assert made.fits is None and recorded_path(made).verdict == "not run"
     fits, selection, forecasts, place = made.refitted(made.dataset, made.window)
-    assert paths.forecast_path(made, fits, selection, place).verdict == "pass"
+    assert forecast_path(made, fits, selection, place).verdict == "pass"
     # What is on file are the forecasts of the same window, fitted side by side.
     frame = made.result.forecasts.query("window == @made.window")
     live = np.asarray(made.tested.panel.universe)[forecasts.rows]
