@@ -18,6 +18,8 @@ from jaxfin.data.transforms import managed_portfolios
 from jaxfin.evaluate.forecast_tests import mean_test
 from jaxfin.evaluate.r2 import r2_from_sums, squared_error, squared_return
 
+FEWEST = 12  # periods that a null is judged on
+
 
 def permuted_time(panel: Panel, seed: int) -> Panel:
     """The panel with demeaned returns in a random order of periods, and random signs.
@@ -109,6 +111,9 @@ def null_finding(
     if not np.sum(sst) > 0:
         return Finding(test, "not run", "no forecast has a return")
     counted = live.any(axis=1)
+    if counted.sum() < FEWEST:
+        few = f"{int(counted.sum())} periods are too few for a standard error"
+        return Finding(test, "not run", few)
     found = mean_test((sst - sse)[counted])
     r2 = float(r2_from_sums(sse, sst))
     error = found.standard_error * found.periods / np.sum(sst)

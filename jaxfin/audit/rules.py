@@ -54,6 +54,7 @@ shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradie
 tan tanh xor""".split()
 MOVING = """broadcast_in_dim concatenate copy_p expand_dims pad reshape rev slice split
 squeeze stack tile transpose""".split()
+PLACING = "optimization_barrier reshard sharding_constraint".split()
 REDUCING = """argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod
 reduce_sum reduce_xor""".split()
 RUNNING = "cumlogsumexp cummax cummin cumprod cumsum".split()
@@ -164,7 +165,7 @@ def largest(
 def unchanged(
     sets: PeriodSets, eqn: JaxprEqn, operands: Sequence[Traced]
 ) -> list[np.ndarray]:
-    """optimization_barrier."""
+    """optimization_barrier, and where an array lies."""
     return [operand.ids for operand in operands]
 
 
@@ -267,7 +268,7 @@ RULES: dict[str, Rule] = {
     **{name: running for name in RUNNING},
     **{name: solved for name in MATRIX},
     "dot_general": contracted,
-    "optimization_barrier": unchanged,
+    **{name: unchanged for name in PLACING},
     "select_n": chosen,
     "sort": ordered,
     "top_k": largest,

@@ -36,6 +36,8 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
 
     found = check_stages(stages, subject.dataset.panel, t, name=subject.config.model)
     found[CHOICE] = (*found[CHOICE], _choice_among(subject, *clean[0], t))
+    if FORECAST not in found:  # an embargo: the first test decision is later
+        found[FORECAST] = _first_forecast(subject)
     for number in _others(subject):
         for stage, finding in _elsewhere(subject, number).items():
             found[stage] = (*found.get(stage, ()), finding)
@@ -58,6 +60,19 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
         for stage in questions
         if stage in found
     ]
+
+
+def _first_forecast(subject: Subject) -> tuple[Finding, ...]:
+    """Of a window with an embargo: ruined after its first test decision."""
+    t = int(subject.windows.test_start[subject.window])
+
+    def made(panel: Panel) -> dict[str, Any]:
+        refitted = subject.refitted(
+            subject.dataset._replace(panel=panel), subject.window
+        )
+        return {FORECAST: _stages(subject, refitted, t)[FORECAST]}
+
+    return check_stages(made, subject.dataset.panel, t)[FORECAST]
 
 
 def _stages(subject: Subject, made: Refitted, t: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jaxfin.audit.study_certificate import PathVerdict
 from jaxfin.audit.timing import mapped
 from jaxfin.data.panel import Panel
 from jaxfin.evaluate.regrown import Regrown
-from jaxfin.fit.estimator import EstimatorLanes, HostFit
+from jaxfin.fit.estimator import EstimatorLanes
 from jaxfin.fit.runner import Fits
 from jaxfin.forecasts import Forecasts, RowForecast, Selection, first_member
 from jaxfin.study_audit.subject import Subject
@@ -33,9 +33,24 @@ RUN, SPREAD = 13, 3
 LATER = 12  # periods after the last decision that stay in the panel
 
 
-def host_forecast(subject: Subject) -> Callable[[Panel], np.ndarray]:
-    """Forecasts of a host model's window, grown again: NaN before its test sample."""
-    member = _host_member(subject)
+def host_forecast(
+    subject: Subject, fits: Fits, selection: Selection, place: int
+) -> Callable[[Panel], np.ndarray]:
+    """Forecasts of a host model's window, grown again: NaN before its test sample.
+
+    It is the first surviving seed, found to be the one that was kept.
+
+    Args: as of `forecast_path`.
+    """
+    windows = subject.windows
+    if fits is not subject.fits:
+        windows = subject.windows_of(subject.chosen(subject.window))
+    lanes = subject.lanes(subject.dataset, windows)
+    assert isinstance(lanes, EstimatorLanes)
+    key = jax.random.key(subject.config.seed)
+    regrown = Regrown(lanes, key, windows, fits.fitted, selection)
+    own = jax.tree.map(np.asarray, lanes.dataset.panel)
+    member = regrown.members(own, place)[0]
     first = int(window_at(subject.windows, subject.window).test_start)
 
     def forecast(panel: Panel) -> np.ndarray:
@@ -59,7 +74,7 @@ def forecast_path(
     name = f"{subject.config.model}, window {subject.window}"
     if is_host(subject):
         certificate = check(
-            host_forecast(subject),
+            host_forecast(subject, fits, selection, place),
             panel,
             name=name,
             decisions=rows.tolist(),
@@ -194,21 +209,3 @@ def _whole(rows_of: RowForecast) -> Any:
         return rows_of(panel, rows)
 
     return forecast
-
-
-def _host_member(subject: Subject) -> HostFit:
-    """The first surviving seed of the window, grown again and found the same."""
-    lanes = subject.lanes(subject.dataset, subject.windows)
-    assert isinstance(lanes, EstimatorLanes)
-    fits, selected = subject.fits, subject.selected
-    if fits is None or selected is None:
-        raise AssertionError("a host model's run has a checkpoint of its own")
-    regrown = Regrown(
-        lanes,
-        jax.random.key(subject.config.seed),
-        subject.windows,
-        fits.fitted,
-        selected[0],
-    )
-    plain = jax.tree.map(np.asarray, lanes.dataset.panel)
-    return regrown.members(plain, subject.window)[0]

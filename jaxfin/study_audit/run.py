@@ -162,13 +162,7 @@ def _paths(subject: Subject, say: Callable[[str], None]) -> Iterator[PathVerdict
     say("a window fitted again on ruined futures")
     yield from fit_paths(subject)
     say("forecasts")
-    if subject.fits is not None and subject.selected is not None:
-        fits, (selection, forecasts) = subject.fits, subject.selected
-        place = subject.window
-    else:
-        fits, selection, forecasts, place = subject.refitted(
-            subject.dataset, subject.window
-        )
+    fits, selection, forecasts, place = subject.in_force
     if selection.point.ndim == 1 and selection.point[place] < 0:
         why = "every lane of the window diverged: audit another one"
         yield PathVerdict("forecasts", "", (Finding("forecasts", "not run", why),))
@@ -200,8 +194,9 @@ def _picture(subject: Subject, found: list[PathVerdict]) -> Picture | None:
     if read is not None:
         late = forbidden(read.fields, np.asarray(read.rows), end)
         return dependence_picture(read, late, tuple(dates), rows, shown)
+    fits, selection, _, place = subject.in_force
     return measured_picture(
-        host_forecast(subject),
+        host_forecast(subject, fits, selection, place),
         panel,
         range(end)[rows],
         range(end)[shown],

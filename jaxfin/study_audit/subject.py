@@ -91,6 +91,13 @@ class Subject:
             return None
         return self.select(self.fits, self.tested, self.windows, self.pooled)
 
+    @cached_property
+    def in_force(self) -> Refitted:
+        """The saved lanes of all windows, or the window's, fitted now if none are."""
+        if self.fits is None or self.selected is None:
+            return self.refitted(self.dataset, self.window)
+        return self.fits, *self.selected, self.window
+
     def lanes(self, dataset: Dataset, windows: Windows) -> Lanes:
         """Of the study's training half."""
         trained = halves(self.config, dataset)[0]
