@@ -18,7 +18,7 @@ from jaxfin.data.vintage import restated, vintage
 from jaxfin.study_audit.subject import Subject
 from jaxfin.windows import window_at
 
-SECONDS = 25.0  # of reading files again; fewer cuts where one reading takes long
+SECONDS = 60.0  # of reading files again; fewer cuts where one reading takes long
 FEWEST, MOST = 2, 16  # cuts
 SHOWN = 36  # periods before the window whose transforms are made again
 FIGURES = 12  # periods whose figures are changed to measure release lags
