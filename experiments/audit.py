@@ -1,8 +1,8 @@
 """Audit a finished run for look-ahead: python experiments/audit.py RUN_DIR.
 
 Leaves audit.html, audit.md and audit.json in the run's directory. A comparison's
-benchmarks are audited too. The exit code is 1 if a leak was found, 2 if the run could
-not be audited.
+benchmarks are audited too. The exit code is 1 if one of them leaks, or if its files are
+not what its models make; 2 if the run could not be audited.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
         )
     except JaxfinError as error:
         fail(error, trace=asked.trace)
-    if made.verdict == "leak":
+    if not made.sound:
         sys.exit(LEAK)
 
 

@@ -17,7 +17,7 @@ from jaxfin.data.panel import Panel
 from jaxfin.errors import DataError
 
 # alarm: implausible, proof of nothing; a certificate has none
-Verdict = Literal["pass", "leak", "undetermined", "alarm", "not run"]
+Verdict = Literal["pass", "leak", "undetermined", "alarm", "not run", "differs"]
 
 
 class Route(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxfin.audit.certificate import Certificate
 from jaxfin.audit.finding import Finding, first_line
 from jaxfin.audit.perturbation import POISONS, Poison, poisoned
-from jaxfin.audit.timing import field_arrays
+from jaxfin.audit.timing import field_arrays, first_unknown, mapped
 from jaxfin.data.panel import Panel
 from jaxfin.errors import ConfigError, DataError
 
@@ -85,8 +85,13 @@ def check_stages(
         made = _tested(stages, panel, t, kind, clean, seed)
         for stage, finding in made.items():
             findings[stage].append(finding)
+    for stage, finding in _reordered(stages, panel, t, clean).items():
+        findings[stage].append(finding)
     for stage, finding in _reads(stages, panel, t, clean, seed).items():
         findings[stage].append(finding)
+        if all(each.verdict == "not run" for each in findings[stage][:-1]):
+            none = "it refuses every changed future: nothing can be said"
+            findings[stage].append(Finding("futures", "undetermined", none))
     return {stage: tuple(each) for stage, each in findings.items()}
 
 
@@ -123,6 +128,29 @@ def _tested(
     return found
 
 
+def _reordered(
+    stages: Stages, panel: Panel, t: int, clean: Numbers
+) -> dict[str, Finding]:
+    """What comes later in reverse order: numbers that no check of data refuses."""
+    test = "future in reverse order"
+
+    def reversed_after(name: str, array: np.ndarray) -> np.ndarray:
+        start = first_unknown(name, t)
+        return np.concatenate([array[:start], array[start:][::-1]])
+
+    try:
+        dirty = _numbers(stages(mapped(panel, reversed_after)))
+    except Exception as error:
+        refused = f"the fit refuses such data ({first_line(error)})"
+        return {stage: Finding(test, "not run", refused) for stage in clean}
+    return {
+        stage: Finding(test, "leak", f"what is fitted by row {t} moves with it", row=t)
+        if _moved(clean[stage], dirty[stage])
+        else Finding(test, "pass", f"the same bits by row {t}")
+        for stage in clean
+    }
+
+
 def _reads(
     stages: Stages, panel: Panel, t: int, clean: Numbers, seed: int
 ) -> dict[str, Finding]:
@@ -138,7 +166,7 @@ def _reads(
         everything = poisoned(panel, -1, kind, seed=seed)
         detail = f"something before the returns of row {t - 1} moves it"
         _note_moved(stages, everything, clean, found, Finding(TIGHT, "pass", detail))
-    nothing = "nothing in the panel moves it: it must read its argument, not a copy"
+    nothing = "nothing moves it: it refuses what is changed, or reads a copy"
     return {
         stage: found.get(stage, Finding(TIGHT, "undetermined", nothing))
         for stage in clean
@@ -154,8 +182,7 @@ def _note_moved(
 ) -> None:
     try:
         dirty = _numbers(stages(panel))
-    except Exception:  # refused: it was looked at
-        found |= {stage: finding for stage in clean if stage not in found}
+    except Exception:  # refused: nothing moved
         return
     for stage in clean:
         if stage not in found and _moved(clean[stage], dirty[stage]):

@@ -27,7 +27,7 @@ class PathVerdict(NamedTuple):
         if self.certificate is not None:  # its verdict weighs its findings
             verdicts, own = {self.certificate.verdict}, self.certificate.findings
         verdicts |= {each.verdict for each in self.findings if each not in own}
-        for worst in ("leak", "undetermined"):
+        for worst in ("leak", "differs", "undetermined"):
             if worst in verdicts:
                 return worst
         return "pass" if "pass" in verdicts else "not run"
@@ -84,12 +84,29 @@ class StudyCertificate(NamedTuple):
     picture: Picture | None
     seconds: float
     notes: tuple[str, ...] = ()
+    others: tuple[StudyCertificate, ...] = ()  # of studies it is compared with
+
+    @property
+    def sound(self) -> bool:
+        """Whether neither it nor what it is compared with leaks or differs."""
+        every = (self, *self.others)
+        return not any(each.verdict in ("leak", "differs") for each in every)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Paths that could not be tested."""
+        return tuple(path.name for path in self.paths if path.verdict == "not run")
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the paths; what could not be tested is no pass."""
-        verdicts = {path.verdict for path in self.paths}
-        for worst in ("leak", "undetermined"):
+        """The worst of the paths; without a fit or forecasts tested it is no pass."""
+        verdicts: set[Verdict] = {path.verdict for path in self.paths}
+        if any(
+            path.verdict == "not run" and path.name in ("fit", "forecasts")
+            for path in self.paths
+        ):
+            verdicts.add("undetermined")
+        for worst in ("leak", "differs", "undetermined"):
             if worst in verdicts:
                 return worst
         return "pass" if "pass" in verdicts else "not run"
@@ -102,13 +119,13 @@ class StudyCertificate(NamedTuple):
     @property
     def summary(self) -> str:
         """One line for a console or a list."""
-        tested = [path for path in self.paths if path.verdict != "not run"]
-        leaks = [path.name for path in self.paths if path.verdict == "leak"]
-        where = f" ({', '.join(leaks)})" if leaks else ""
+        bad = [path.name for path in self.paths if path.verdict == self.verdict]
+        where = f" ({', '.join(bad)})" if self.verdict != "pass" else ""
+        left = f" (not tested: {', '.join(self.untested)})" if self.untested else ""
         return (
-            f"{self.label}: {self.verdict}{where}; {len(tested)} of "
-            f"{len(self.paths)} paths tested, {len(self.raised)} alarms, "
-            f"{self.seconds:.0f} s"
+            f"{self.label}: {self.verdict}{where}; "
+            f"{len(self.paths) - len(self.untested)} of {len(self.paths)} paths "
+            f"tested{left}, {len(self.raised)} alarms, {self.seconds:.0f} s"
         )
 
 

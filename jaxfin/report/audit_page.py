@@ -18,6 +18,7 @@ PAGE, MARKDOWN, JSON = "audit.html", "audit.md", "audit.json"
 FIGURE = "audit_dependence"
 _MEANS = {
     "leak": "a later period moves it: shown by a test that anyone can run again",
+    "differs": "files, saved lanes and code do not agree: another version, or an edit",
     "undetermined": "nothing moved it, but the tests could not settle it",
     "pass": "no test moved it",
     "not run": "there was nothing to test, or no way to",
@@ -26,10 +27,12 @@ _MEANS = {
 _READING = (
     "Row t is the decision made at the end of period t. What is known only after it is "
     "ruined (NaN, noise, masks flipped) or cut off; what was made by then must have "
-    "the same bits. A leak is proof; a pass is proof where the program was read "
-    "operation by operation, and otherwise evidence at the decisions looked at. What a "
-    "file holds is taken to have been known at the date it bears: revised figures look "
-    "like any others."
+    "the same bits. A leak is proof. A pass of forecasts is proof where the program "
+    "was read operation by operation: for these parameters, finite numbers and this "
+    "stretch of the panel. All else that passes is evidence: of the window and the "
+    "decisions looked at, and not of data that code holds on to from elsewhere. What "
+    "a file holds is taken to have been known at its date: revised figures look like "
+    "any others."
 )
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:70rem;margin:2rem auto;
@@ -42,7 +45,7 @@ border-bottom:1px solid #ddd}th{border-bottom:2px solid #999;font-weight:600}
 td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 b.v{padding:.05rem .5rem;border-radius:.6rem;white-space:nowrap;color:#fff}
 .leak{background:#b3261e}.pass{background:#00664b}.undetermined{background:#8a5a00}
-.not-run{background:#5f5f5f}.alarm{background:#b34700}
+.differs{background:#8c1d6b}.not-run{background:#5f5f5f}.alarm{background:#b34700}
 details{margin:.5rem 0}summary{cursor:pointer}code{font-size:.88em}
 img{max-width:100%;height:auto}
 @media print{details>*{display:block}}
@@ -85,10 +88,11 @@ def write_audit(
         (place / f"{FIGURE}.png").write_bytes(buffer.getvalue())
     blocks = _blocks(made, others)
     title = f"Look-ahead audit: {made.label}"
+    left = f" Not tested: {', '.join(made.untested)}." if made.untested else ""
     lead = (
         f"{made.model} on {made.data}. {len(made.paths)} paths by which the future "
         f"could come in, window {made.window} fitted again (first decision "
-        f"{made.decision}), {made.seconds:.0f} seconds."
+        f"{made.decision}), {made.seconds:.0f} seconds.{left}"
     )
     footer = (
         f"jaxfin {provenance['versions']['jaxfin']}, commit {provenance['commit']}, "
@@ -144,7 +148,8 @@ def _blocks(
         blocks.append(
             Block(
                 "What was estimated, scaled or chosen, and the latest it moves with",
-                "Measured: what is later than the date was ruined and moved nothing.",
+                "Measured by ruining what is later; dates of a forecast are those its "
+                "program reads.",
                 ("what", "decided at", "latest that moves it", "verdict"),
                 tuple(
                     (each.what, each.decided, each.latest, each.verdict)
@@ -166,8 +171,8 @@ def _blocks(
         blocks.append(
             Block(
                 "What leaks would have made of this study",
-                "The study's own fits, judged with a leak on purpose. The last column "
-                "is what the leak alone is worth.",
+                "The study's own fits, judged with a leak on purpose; nothing is "
+                "fitted again, and sampling errors are not shown.",
                 ("leak", "statistic", "careful", "leaky", "leaky - careful"),
                 tuple(
                     (
@@ -276,7 +281,7 @@ def _html(
         if block.columns:
             body += _html_table(block)
         if block.folded:
-            opened = any("leak" in row for row in block.rows)
+            opened = any({"leak", "differs"} & {*row} for row in block.rows)
             parts.append(
                 f"<details{' open' if opened else ''}><summary>{escape(block.title)}"
                 f"</summary>{body}</details>"

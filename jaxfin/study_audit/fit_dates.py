@@ -10,6 +10,7 @@ from jaxfin.audit.finding import Finding
 from jaxfin.audit.fitting import TIGHT
 from jaxfin.audit.study_certificate import FitDate, PathVerdict
 from jaxfin.audit.timing import REALISED
+from jaxfin.study_audit.portfolio_paths import middle_decision
 from jaxfin.study_audit.subject import Subject
 from jaxfin.windows import window_at
 
@@ -27,7 +28,7 @@ def fit_dates(subject: Subject, paths: Sequence[PathVerdict]) -> list[FitDate]:
     returns known does, or something before them.
     """
     split = window_at(subject.windows, subject.window)
-    t = int(split.valid_stop)
+    t = subject.fitted_at(subject.window)
     found = []
     for path in paths:
         if path.name in _FITTED:
@@ -40,7 +41,7 @@ def fit_dates(subject: Subject, paths: Sequence[PathVerdict]) -> list[FitDate]:
         elif path.name == "forecasts":
             found += _read_last(subject, path, int(split.test_start))
         elif path.name == "portfolios":
-            middle = (int(split.test_start) + int(split.test_stop)) // 2
+            middle = middle_decision(subject.in_force[2])
             for stage, what in (
                 ("sorts", "sorts into portfolios"),
                 ("trades", "weights and trades: covariances, drift"),

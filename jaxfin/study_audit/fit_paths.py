@@ -25,7 +25,7 @@ DRAWS = 16  # of futures that a choice must not move with
 
 def fit_paths(subject: Subject) -> list[PathVerdict]:
     """Parameters, selection and the first forecast, fitted on a ruined future."""
-    t = int(subject.windows.valid_stop[subject.window])
+    t = subject.fitted_at(subject.window)
     clean: list[tuple[Fits, Selection, int]] = []
 
     def stages(panel: Panel) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ def _others(subject: Subject) -> list[int]:
 
 def _elsewhere(subject: Subject, number: int) -> dict[str, Finding]:
     """Another window, fitted as it is and with all that is later ruined."""
-    t = int(subject.windows.valid_stop[number])
+    t = subject.fitted_at(number)
     test = f"window {number}, later than {subject.date(t)} ruined"
     panel = subject.dataset.panel
 

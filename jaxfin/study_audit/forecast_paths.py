@@ -124,10 +124,10 @@ def _out_of_sample(subject: Subject, fits: Fits) -> Finding:
         made = made_of(poisoned(subject.tested.panel, int(t), "all"))
         # Row t of a fit beta_t'f_t explains a return that is not known at t.
         for name, known in (
-            ("forecast", clean.rows <= t),
-            ("member_forecast", clean.rows <= t),
+            ("forecast", clean.rows < t + subject.horizon),
+            ("member_forecast", clean.rows < t + subject.horizon),
             ("fitted", clean.rows < t),
-            ("factors", clean.rows <= t),
+            ("factors", clean.rows < t + subject.horizon),
         ):
             one, two = getattr(clean, name), getattr(made, name)
             if one is None:

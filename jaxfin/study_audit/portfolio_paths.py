@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxfin.audit.finding import Finding, first_line
-from jaxfin.audit.fitting import check_stages
+from jaxfin.audit.fitting import TIGHT, check_stages
 from jaxfin.audit.perturbation import poisoned
 from jaxfin.audit.study_certificate import PathVerdict
 from jaxfin.data.panel import Panel
@@ -40,6 +40,15 @@ def windows_path(subject: Subject) -> PathVerdict:
             "a row is tested twice",
         ),
     ]
+    if subject.horizon > 1:
+        findings.append(
+            _arithmetic(
+                "horizon left out",
+                w.test_start - w.valid_stop < subject.horizon - 1,
+                f"{subject.horizon - 1} periods or more between validation and test",
+                "a test forecast is made before its validation sample is over",
+            )
+        )
     if subject.pooled is not None:
         users, makers = np.nonzero(subject.pooled)
         findings.append(
@@ -58,7 +67,7 @@ def windows_path(subject: Subject) -> PathVerdict:
 def portfolio_path(subject: Subject, forecasts: Forecasts) -> PathVerdict:
     """Sorts, weights and trades of given forecasts; returns once they are realised."""
     split = window_at(subject.windows, subject.window)
-    t = (int(split.test_start) + int(split.test_stop)) // 2
+    t = middle_decision(forecasts)
     bare = forecasts._replace(
         fitted=None, member_fitted=None, least_squares_sse=None, factors=None
     )
@@ -85,6 +94,9 @@ def portfolio_path(subject: Subject, forecasts: Forecasts) -> PathVerdict:
         each._replace(test=f"{stage}: {each.test}")
         for stage, several in found.items()
         for each in several
+        # Sorts read forecasts, which are given, and the universe: no return. Before
+        # the first decision there is none that trades could read.
+        if each.test != TIGHT or (stage != "sorts" and t > forecasts.rows[0])
     ]
     clean = judged(panel)
 
@@ -103,6 +115,11 @@ def portfolio_path(subject: Subject, forecasts: Forecasts) -> PathVerdict:
         tuple(findings),
         f"all decisions up to {subject.date(t)}, forecasts as given",
     )
+
+
+def middle_decision(forecasts: Forecasts) -> int:
+    """The row up to which portfolios are made again on ruined futures."""
+    return int(forecasts.rows[len(forecasts.rows) // 2])
 
 
 def _each_decision(moved: Callable[[int], str | None], rows: list[int]) -> Finding:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -48,7 +51,7 @@ def recorded_path(subject: Subject) -> PathVerdict:
     findings = [
         Finding(
             "choice by validation scores",
-            "leak",
+            "differs",
             f"window {other[0]}: the run forecasts with {before[other[0]]}, by "
             f"validation it is {chosen[other[0]]}; {len(other)} such windows",
         )
@@ -66,9 +69,28 @@ def recorded_path(subject: Subject) -> PathVerdict:
         ("portfolios on file", made.portfolios, recorded.portfolios),
     ):
         findings.append(_compared(test, one, two))
+    findings.append(_metrics(made.metrics, recorded.metrics))
     findings.append(_fitted_again(subject, forecasts))
     scope = f"all {len(chosen)} windows, from the saved lanes"
     return PathVerdict("record", question, tuple(findings), scope)
+
+
+def _metrics(made: Mapping[str, Any], recorded: Mapping[str, Any]) -> Finding:
+    """Every number of the judgement beside that of metrics.json."""
+    test = "metrics on file"
+    ours, theirs = (run_directory.flattened(each) for each in (made, recorded))
+    numbers = {
+        name: float(value)
+        for name, value in ours.items()
+        if isinstance(value, (int, float)) and np.isfinite(value)
+    }
+    for name, value in numbers.items():
+        other = theirs.get(name)
+        known = float(other) if isinstance(other, (int, float)) else float("nan")
+        if not np.isclose(value, known, rtol=1e-3, atol=1e-5):
+            detail = f"{name}: {other} on file, {value:.6g} made again"
+            return Finding(test, "differs", detail)
+    return Finding(test, "pass", f"{len(numbers)} numbers are those made again")
 
 
 def _fitted_again(subject: Subject, saved: Forecasts) -> Finding:
@@ -100,13 +122,13 @@ def _fitted_again(subject: Subject, saved: Forecasts) -> Finding:
         f"window {subject.window} fitted again forecasts otherwise ({share:.1e} of "
         "their size apart): the run trained on other data, windows or code"
     )
-    return Finding(test, "leak", detail, size=share)
+    return Finding(test, "differs", detail, size=share)
 
 
 def _compared(test: str, made: pd.DataFrame, recorded: pd.DataFrame) -> Finding:
     if len(made) != len(recorded):
         detail = f"{len(recorded)} rows on file, {len(made)} made again"
-        return Finding(test, "leak", detail)
+        return Finding(test, "differs", detail)
     for column in made.select_dtypes("number"):
         one = made[column].to_numpy(float)
         two = recorded[column].to_numpy(float)
@@ -120,6 +142,6 @@ def _compared(test: str, made: pd.DataFrame, recorded: pd.DataFrame) -> Finding:
                 f"column {column}, row {row}: {two[row]:.6g} on file, {one[row]:.6g} "
                 f"made again; {int((~same).sum())} of {len(one)} differ"
             )
-            return Finding(test, "leak", detail, str(column), row)
+            return Finding(test, "differs", detail, str(column), row)
     detail = f"{len(made)} rows are what the saved lanes make"
     return Finding(test, "pass", detail)

@@ -78,7 +78,11 @@ def audit_run(
     for place in _compared(folder) if benchmarks else ():
         name = str(place.relative_to(folder))
         others.append((name, _audited(place, dataset, window, [], console, quiet)))
-    return _audited(folder, dataset, window, others, console, quiet)
+    found = tuple(other for _, other in others)
+    if others and not (folder / "metrics.json").exists():  # several K, no study itself
+        return found[0]._replace(others=found[1:])
+    made = _audited(folder, dataset, window, others, console, quiet)
+    return made._replace(others=found)
 
 
 def _compared(folder: Path) -> list[Path]:

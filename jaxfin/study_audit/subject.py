@@ -110,6 +110,16 @@ class Subject:
             return own
         return np.union1d(own, np.flatnonzero(self.pooled[number]))
 
+    def fitted_at(self, number: int) -> int:
+        """The row by which all is known that a window is fitted and chosen with."""
+        return int(np.max(self.windows.valid_stop[self.chosen(number)]))
+
+    @property
+    def horizon(self) -> int:
+        """How many periods before its return is over a forecast is made."""
+        asked = self.config.model_options.get("horizon", 1)
+        return asked if isinstance(asked, int) else 1
+
     def windows_of(self, chosen: np.ndarray) -> Windows:
         """Some of the windows."""
         return Windows(*(field[chosen] for field in self.windows))
