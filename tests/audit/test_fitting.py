@@ -65,6 +65,32 @@ def test_a_network_fits_on_its_window_alone(late, panel, fits, windows):
     assert made.passed == (not late), made.markdown
 
 
+def test_a_fit_that_refuses_ruined_data_is_found_all_the_same(panel):
+    """It reads one row too many, and checks that returns are possible ones."""
+
+    def mean(panel):
+        returns = np.asarray(panel.excess_returns)
+        if not np.abs(returns).max() < 1 or not np.asarray(panel.universe)[-1].any():
+            raise DataError("impossible returns")
+        return returns[: VALID.stop + 1].mean()
+
+    made = check_fit(mean, panel, VALID.stop)
+    assert made.finding("poisoned future (noise)").verdict == "not run"
+    assert made.finding("future in reverse order").verdict == "leak"
+
+
+def test_a_fit_that_refuses_every_change_is_no_pass(panel):
+    whole = np.asarray(panel.excess_returns).tobytes()
+
+    def suspicious(panel):
+        if np.asarray(panel.excess_returns).tobytes() != whole:
+            raise DataError("not the panel it knows")
+        return 1.0
+
+    made = check_fit(suspicious, panel, VALID.stop)
+    assert made.verdict == "undetermined"
+
+
 def test_errors_say_what_to_do(panel):
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="fix the seeds"):

@@ -245,6 +245,7 @@ def test_other_numbers_on_file_are_found(cae):
     metrics = json.loads(json.dumps(made.result.metrics))
     chosen = metrics["fit"]["selected"]
     chosen[1] = {**chosen[1], "learning_rate": 0.02}
+    metrics["r2"]["predictive"]["r"] += 0.01
     frame = made.result.forecasts.copy()
     frame["forecast"] = frame["forecast"].shift(-1)
     changed = made.result._replace(metrics=metrics, forecasts=frame)
@@ -252,6 +253,7 @@ def test_other_numbers_on_file_are_found(cae):
     assert "window 1" in found["choice by validation scores"].detail
     assert found["choice by validation scores"].verdict == "differs"
     assert found["forecasts on file"].field == "forecast"
+    assert "r2.predictive.r" in found["metrics on file"].detail
     assert found["portfolios on file"].verdict == "pass"
 
 
