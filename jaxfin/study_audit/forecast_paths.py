@@ -13,6 +13,7 @@ from jaxfin.audit.check import check
 from jaxfin.audit.finding import Finding, forecast_of
 from jaxfin.audit.perturbation import (
     POISONS,
+    composition,
     poisoned,
     poisoned_future,
     truncation,
@@ -72,6 +73,7 @@ def forecast_path(
     """
     panel, rows = around(subject)
     name = f"{subject.config.model}, window {subject.window}"
+    more = [_out_of_sample(subject, fits)]
     if is_host(subject):
         certificate = check(
             host_forecast(subject, fits, selection, place),
@@ -91,10 +93,13 @@ def forecast_path(
             decisions=rows.tolist(),
             traceable=True,
         )
+        every = np.arange(panel.universe.shape[0], dtype=np.int32)
+        by_row = jax.jit(member_forecast)
+        more.append(composition(by_row, panel, every, decisions=rows.tolist()))
     return PathVerdict(
         "forecasts",
         "Does a forecast read anything known only after its decision?",
-        (*certificate.findings, _out_of_sample(subject, fits)),
+        (*certificate.findings, *more),
         f"{certificate.scope}; {len(rows)} decisions from {subject.date(int(rows[0]))} "
         f"to {subject.date(int(rows[-1]))}",
         certificate=certificate,
