@@ -30,8 +30,8 @@ def fit_paths(subject: Subject) -> list[PathVerdict]:
 
     def stages(panel: Panel) -> Mapping[str, Any]:
         made = subject.refitted(subject.dataset._replace(panel=panel), subject.window)
-        clean.append((made[0], made[1], made[3]))  # the first one is of the clean panel
-        del clean[1:]
+        if not clean:  # the first call is of the panel as it is
+            clean.append((made[0], made[1], made[3]))
         return _stages(subject, made, t)
 
     found = check_stages(stages, subject.dataset.panel, t, name=subject.config.model)
